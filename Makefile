@@ -1,0 +1,39 @@
+# Two commands are enough on a bare machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+SEED ?= 1
+RANKS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DIR := runs/demo$(if $(filter-out 1,$(SEED)),-seed$(SEED))
+# Two small ranks on two cores: one thread each, and no spinning while a rank waits.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: setup demo test check size clean
+
+setup: $(VENV)/.ready
+
+# torch first and alone: asked for through another package it could resolve to a build of several gigabytes.
+$(VENV)/.ready: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' .ci/constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: setup
+	$(if $(RESUME),,rm -rf $(DEMO_DIR))
+	$(BIN)/torchrun --standalone --nproc-per-node $(RANKS) corl/train.py configs/demo.yaml run.dir=$(DEMO_DIR) run.seed=$(SEED)
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+size: setup
+	$(BIN)/python bench/size.py
+
+clean:
+	rm -rf runs $(VENV)

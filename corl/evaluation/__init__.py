@@ -1,0 +1,1 @@
+"""Attempts at items, graded, and the tables made of them."""

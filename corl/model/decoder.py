@@ -1,0 +1,151 @@
+"""The decoder that trainer and engine share: Qwen2/2.5, Qwen3 and Llama on packed one-dimensional tokens.
+
+The q, k, v projections are one parameter and so are gate and up: fewer, larger GEMMs, and nothing to repack
+when the engine takes the trainer's weights. Where keys and values come from is the caller's business (`attend`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from corl.model.attention import Attend
+from corl.model.config import ModelConfig
+from corl.model.rope import rope_tables, rotate
+
+# T packed tokens, D hidden, I intermediate, H query heads, K kv heads, E head dim, V vocab
+Head = Callable[[Tensor, Tensor], Any]
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last dimension. Zhang and Sennrich 2019, arXiv:1910.07467.
+
+    fp32 inside, rounded to the input's dtype before the weight is applied: the order transformers has.
+    """
+
+    def __init__(self, size: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.weight = nn.Parameter(torch.ones(size, dtype=config.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention; rows of qkv_proj are q | k | v."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.head_dim = config.head_dim
+        self.heads = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
+        self.qkv_proj = _linear(config, config.hidden_size, sum(self.heads) * self.head_dim, bias=config.qkv_bias)
+        self.o_proj = _linear(config, config.num_heads * self.head_dim, config.hidden_size)
+        self.q_norm = RMSNorm(self.head_dim, config) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.head_dim, config) if config.qk_norm else nn.Identity()
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        q, k, v = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=1)
+        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        return self.o_proj(attend(self.index, q, k, v).flatten(1))
+
+
+class MLP(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202); rows of gate_up_proj are gate | up."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up_proj = _linear(config, config.hidden_size, 2 * config.intermediate_size)
+        self.down_proj = _linear(config, config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class DecoderLayer(nn.Module):
+    """One pre-norm transformer block: the unit of FSDP sharding and of activation checkpointing."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config)
+        self.self_attn = Attention(config, index)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config)
+        self.mlp = MLP(config)
+        self.recompute = False
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._block, hidden, cos, sin, attend, use_reentrant=False)
+        return self._block(hidden, cos, sin, attend)
+
+    def _block(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin, attend)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+
+
+class Decoder(nn.Module):
+    """A causal language model without a logits layer: callers bring a head that never stores [T, V]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Parameters in `config.dtype`, uninitialised in any useful sense: `init_weights` or load_model fills them."""
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, dtype=config.dtype)
+        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config)
+        tied = config.tie_word_embeddings
+        self.lm_head = None if tied else _linear(config, config.hidden_size, config.vocab_size)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The [V, D] parameter of the output layer: the embedding's when they are tied."""
+        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, attend: Attend, head: Head | None = None) -> Any:
+        """Hidden states [T, D] after the final norm, or `head(hidden, head_weight)` when a head is given.
+
+        input_ids, position_ids  [T] i64; positions restart at 0 with every packed sequence
+        attend                   (layer index, q [T, H, E], k [T, K, E], v [T, K, E]) -> [T, H, E] at scale
+                                 1 / sqrt(E); q and k are normed and rotated, v is a strided view
+        The head is called in here because FSDP has the root's weights unsharded only here; what it returns must be
+        a pytree (tensor, tuple, NamedTuple), so that FSDP's backward hooks find the tensors.
+        """
+        hidden = self._hidden(nn.Module.__call__, input_ids, position_ids, attend)
+        return hidden if head is None else head(hidden, self.head_weight)
+
+    def run(self, input_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
+        """The same hidden states without module hooks: FSDP neither gathers nor frees anything, so the weights
+        must be unsharded. Nothing in it synchronises with the host: it can be captured in a CUDA graph."""
+        return self._hidden(lambda module, *args: module.forward(*args), input_ids, position_ids, attend)
+
+    def _hidden(self, call: Callable[..., Tensor], input_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
+        hidden = call(self.embed_tokens, input_ids)
+        cos, sin = rope_tables(position_ids, self.config.rope, self.config.head_dim, hidden.dtype)
+        for layer in self.layers:
+            hidden = call(layer, hidden, cos, sin, attend)
+        return call(self.norm, hidden)
+
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Keep one hidden state per layer in training and compute the rest again in the backward."""
+        for module in self.modules():
+            if isinstance(module, DecoderLayer):
+                module.recompute = enabled
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator, std: float = 0.02) -> None:
+        """Fill in place: matrices from N(0, std), biases 0, norms 1. The generator lives on the parameters' device."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0.0, std, generator=generator)
+            else:
+                parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
+
+
+def _linear(config: ModelConfig, inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=bias, dtype=config.dtype)

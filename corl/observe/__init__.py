@@ -1,0 +1,1 @@
+"""What a run says while it works: metrics.jsonl, TensorBoard, progress bars, a line per step, tables as pictures."""

@@ -1,0 +1,39 @@
+"""Reasoning to imitate in the cold start, written without a language model.
+
+An item made from a graph carries its path, and the path is the reasoning. An item without one (a published question)
+gets a template that follows from the label alone: it teaches the format and is marked `label_conditioned`.
+"""
+
+from corl.data.items import Item, Trace
+
+
+def trace(item: Item) -> Trace:
+    """The asked path, node by node, then the letter.
+
+    Raises ValueError for an item without meta["path"], or whose path does not end at the gold option.
+    """
+    path = item.meta.get("path")
+    if not path:
+        raise ValueError(f"item {item.id!r} has no meta['path']; use templated_trace")
+    if path[-1] != item.options.get(item.answer):
+        raise ValueError(f"item {item.id!r}: the path ends at {path[-1]!r}, the answer is {item.answer!r}; correct one")
+    completion = _completion(f"{' -> '.join(path)}: {item.answer}", item.answer)
+    return Trace(item, completion, "embedded-graph", {"answer": True}, label_conditioned=False)
+
+
+def templated_trace(item: Item) -> Trace:
+    """The options restated and the labelled one concluded, in Chinese for lang "zh", else in English."""
+    options = [f"{letter}. {text}" for letter, text in item.options.items()]
+    chosen = [f"{letter}. {item.options[letter]}" for letter in item.answer.split(",")]
+    if item.lang == "zh":
+        thought = f"可选的答案有：{'；'.join(options)}。结合题干逐项比较，最符合的是：{'；'.join(chosen)}。"
+    else:
+        thought = (
+            f"The options are: {'; '.join(options)}. "
+            f"Weighing each against what the question states, the best fit is: {'; '.join(chosen)}."
+        )
+    return Trace(item, _completion(thought, item.answer), "template", {"answer": True}, label_conditioned=True)
+
+
+def _completion(thought: str, answer: str) -> str:
+    return f"<think>{thought}</think>\n<answer>{answer}</answer>"

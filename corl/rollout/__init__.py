@@ -1,0 +1,1 @@
+"""The rollout engine: groups of completions from one prompt, sampled inside the training process."""

@@ -1,0 +1,78 @@
+"""The paged KV cache: which pages are whose, and the tensors behind them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class PageAllocator:
+    """Free list and reference counts of the cache's pages; a page is shared by every sequence that reads it."""
+
+    def __init__(self, num_pages: int, page_size: int) -> None:
+        self.num_pages = num_pages
+        self.page_size = page_size
+        self._free = list(range(num_pages - 1, -1, -1))
+        self._references = [0] * num_pages
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def pages_for(self, tokens: int) -> int:
+        """Pages that hold so many tokens."""
+        return -(-tokens // self.page_size)
+
+    def allocate(self, count: int) -> list[int]:
+        """`count` pages with one reference each; the caller has seen that they are free."""
+        assert count <= len(self._free), f"{count} pages asked, {len(self._free)} free"
+        pages = [self._free.pop() for _ in range(count)]
+        for page in pages:
+            self._references[page] = 1
+        return pages
+
+    def share(self, pages: Sequence[int]) -> list[int]:
+        """The same pages with one more reference each."""
+        for page in pages:
+            assert self._references[page] > 0, f"page {page} is free and cannot be shared"
+            self._references[page] += 1
+        return list(pages)
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Give one reference of each page back; a page without references is free."""
+        for page in pages:
+            assert self._references[page] > 0, f"page {page} is freed twice"
+            self._references[page] -= 1
+            if self._references[page] == 0:
+                self._free.append(page)
+
+
+class KVCache:
+    """Keys and values of every layer, in pages.
+
+    L layers, P pages, K kv heads, E head dim; a slot is page * page_size + offset.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int, int], *, dtype: torch.dtype, device: torch.device) -> None:
+        """shape = (L, P, page_size, K, E)."""
+        layers, pages, page_size, heads, head_dim = shape
+        # zeros: attention may read a page's unwritten rows before it masks them, and 0 * NaN is NaN
+        self._pages = torch.zeros(layers, 2, pages, page_size, heads, head_dim, dtype=dtype, device=device)
+        self._slots = self._pages.view(layers, 2, pages * page_size, heads, head_dim)
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """k_cache, v_cache of one layer, each [P, page_size, K, E]."""
+        pages = self._pages[index]
+        return pages[0], pages[1]
+
+    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """Store k, v [T, K, E] at slots [T] i64."""
+        keys, values = self._slots[layer]
+        keys.index_copy_(0, slots, k)
+        values.index_copy_(0, slots, v)
+
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copy whole pages (source, destination), in every layer."""
+        if copies:
+            sources, destinations = torch.tensor(copies, device=self._pages.device).T
+            self._pages.index_copy_(2, destinations, self._pages.index_select(2, sources))

@@ -1,0 +1,123 @@
+"""One sharded update: forward and backward over micro-batches, exact global loss, clipping, the non-finite guard."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from corl.config import Optim
+from corl.model.attention import packed_attention
+from corl.model.decoder import Decoder
+from corl.parallel import World, fsdp_modules
+from corl.training.batch import MicroBatch
+from corl.training.optimizer import build_optimizer, learning_rate
+from corl_kernels import linear_logprobs
+
+Head = Callable[[Tensor, Tensor], "HeadOutput"]  # (hidden [R, D], weight [V, D]) -> (loss, logprobs [R], ...)
+HeadOutput = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """loss: over all ranks. grad_norm: before clipping. outputs: the head's, per micro-batch of this rank."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    applied: bool
+    bad_items: list[str]
+    outputs: list[HeadOutput]
+
+
+class Trainer:
+    """A sharded decoder with its optimiser, for SFT and GRPO alike: they differ in the head they hand to `update`."""
+
+    def __init__(
+        self, decoder: Decoder, parameters: dict[str, nn.Parameter], world: World, optim: Optim, total_steps: int
+    ) -> None:
+        self.decoder, self.parameters, self.world = decoder, parameters, world
+        self.optim, self.total_steps = optim, total_steps
+        self.optimizer = build_optimizer(parameters, optim)
+
+    def forward(self, batch: MicroBatch, head: Head) -> HeadOutput:
+        attend = packed_attention(batch.cu_seqlens, batch.max_seqlen)
+
+        def head_on_targets(hidden: Tensor, weight: Tensor) -> HeadOutput:
+            return head(hidden.index_select(0, batch.rows), weight)
+
+        return self.decoder(batch.input_ids, batch.position_ids, attend, head_on_targets)
+
+    @torch.no_grad()
+    def score(self, batch: MicroBatch, temperature: float) -> Tensor:
+        """[R] fp32 log-probs of the batch's targets under the present weights, bitwise those that `update` computes."""
+
+        def head(hidden: Tensor, weight: Tensor) -> HeadOutput:
+            return linear_logprobs(hidden, weight, batch.targets, temperature=temperature)
+
+        return self.forward(batch, head)[0]
+
+    def update(self, batches: list[MicroBatch], make_head: Callable[[MicroBatch], Head], step: int) -> Update:
+        """One optimiser step over this rank's micro-batches. `step` counts updates within the stage (for the schedule).
+
+        The heads' losses add up to the loss of the whole step: the normaliser over all ranks stands in token_weights.
+        A non-finite loss or gradient norm leaves weights and optimiser as they were and names the items.
+        """
+        lr = learning_rate(self.optim, step, self.total_steps)
+        losses, outputs = [], []
+        for i, batch in enumerate(batches):
+            self._gradient_sync(last=i == len(batches) - 1)
+            output = self.forward(batch, make_head(batch))
+            output[0].backward()
+            losses.append(output[0].detach())
+            outputs.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in output))
+        loss, bad_losses = self.world.sum([torch.stack(losses).double().sum().item(), sum(_bad(x) for x in losses)])
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        grad_norm = get_total_norm(gradients, foreach=True).full_tensor().item()
+        applied = bad_losses == 0 and _finite(loss) and _finite(grad_norm)
+        if applied:
+            clip_grads_with_norm_(
+                self.parameters.values(), self.optim.max_grad_norm, torch.tensor(grad_norm, device=self.world.device)
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+        bad_items = [] if applied else self._name_bad_items(batches, losses, outputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        return Update(loss, grad_norm, lr, applied, bad_items, outputs)
+
+    def _gradient_sync(self, *, last: bool) -> None:
+        """Gradients stay on their rank until the last micro-batch, whose backward sums them over the ranks at once."""
+        self.decoder.set_is_last_backward(last)
+        self.decoder.set_requires_gradient_sync(last)
+        for module in fsdp_modules(self.decoder):
+            module.set_reshard_after_backward(last, recurse=False)
+
+    def _name_bad_items(
+        self, batches: list[MicroBatch], losses: list[Tensor], outputs: list[HeadOutput]
+    ) -> list[str]:
+        """Items whose own log-probs are not finite; if there are none, those of micro-batches with a non-finite loss;
+        if there are none either, all of the step (a gradient alone went wrong)."""
+        by_logprob, by_loss, everything = [], [], []
+        for batch, loss, output in zip(batches, losses, outputs, strict=True):
+            names = [s.name for s in batch.sequences]
+            everything += names
+            by_loss += names if _bad(loss) else []
+            finite = output[1].isfinite().tolist()
+            bounds = batch.target_cu_seqlens.tolist()
+            by_logprob += [n for n, a, b in zip(names, bounds, bounds[1:], strict=False) if not all(finite[a:b])]
+        gathered = self.world.gather((by_logprob, by_loss, everything))
+        for kind in range(3):
+            names = sorted({name for found in gathered for name in found[kind]})
+            if names:
+                return names
+        return []
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _bad(loss: Tensor) -> bool:
+    return not bool(loss.isfinite())

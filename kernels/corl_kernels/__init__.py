@@ -1,0 +1,27 @@
+"""Kernels for reinforcement learning of language models: losses on the head, paged attention, sampling.
+
+Needs torch alone. Every op has a plain torch reference beside it, named `<op>_reference`.
+"""
+
+from corl_kernels.cross_entropy import linear_cross_entropy
+from corl_kernels.kl import kl_estimate, linear_kl
+from corl_kernels.logprobs import LogProbs, linear_logprobs
+from corl_kernels.objective import PolicyMetrics, PolicyObjective
+from corl_kernels.paged_attention import paged_attention_decode
+from corl_kernels.policy_loss import PolicyLoss, linear_policy_loss
+from corl_kernels.sampling import Sampled, sample_tokens
+
+__all__ = [
+    "LogProbs",
+    "PolicyLoss",
+    "PolicyMetrics",
+    "PolicyObjective",
+    "Sampled",
+    "kl_estimate",
+    "linear_cross_entropy",
+    "linear_kl",
+    "linear_logprobs",
+    "linear_policy_loss",
+    "paged_attention_decode",
+    "sample_tokens",
+]

@@ -1,0 +1,39 @@
+"""Supervised cross-entropy on the language-model head in three GEMMs."""
+
+import torch
+from torch import Tensor
+
+from corl_kernels.chunks import check_head
+from corl_kernels.logprobs import linear_logprobs_reference
+from corl_kernels.objective import PolicyObjective
+from corl_kernels.policy_loss import linear_policy_loss
+
+_LIKELIHOOD = PolicyObjective(kind="reinforce")
+
+
+# T tokens, H hidden, V vocabulary
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    token_weights: Tensor,
+    *,
+    grad_weight_out: Tensor | None = None,
+) -> Tensor:
+    """sum_t token_weights[t] * -logprob[t], a 0-d fp32 tensor: the policy loss with every advantage 1.
+
+    hidden         [T, H] bf16 or fp32      weight  [V, H], same dtype
+    targets        [T] int64, already shifted; -100 counts for nothing
+    token_weights  [T] float; the caller divides by its own count of tokens
+    Gradients, grad_weight_out and errors are those of linear_policy_loss.
+    """
+    check_head(hidden, weight)
+    advantages = torch.ones(len(hidden), device=hidden.device)
+    return linear_policy_loss(
+        hidden, weight, targets, advantages, token_weights, objective=_LIKELIHOOD, grad_weight_out=grad_weight_out
+    ).loss
+
+
+def linear_cross_entropy_reference(hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor) -> Tensor:
+    """The same through full [T, V] logits and autograd."""
+    return -(token_weights * linear_logprobs_reference(hidden, weight, targets).logprobs).sum()

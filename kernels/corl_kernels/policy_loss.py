@@ -1,0 +1,220 @@
+"""Policy-gradient loss on the language-model head in three GEMMs, without the [T, V] logits."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from corl_kernels.chunks import IGNORE, Head, check_head, check_targets, check_tensor, row_temperature
+from corl_kernels.kl import kl_estimate
+from corl_kernels.logprobs import linear_logprobs_reference
+from corl_kernels.objective import PolicyMetrics, PolicyObjective, TokenInputs, policy_metrics, token_terms
+
+
+# T tokens, H hidden, V vocabulary, S sequences
+class PolicyLoss(NamedTuple):
+    """`loss` 0-d, which alone carries gradient; `logprobs` and `entropy` [T]; `metrics`; all fp32."""
+
+    loss: Tensor
+    logprobs: Tensor
+    entropy: Tensor
+    metrics: PolicyMetrics
+
+
+def _runs(head: Head, tokens: int, offsets: Tensor | None) -> list[tuple[int, int, int, int]]:
+    """(start, stop, first, last): runs of tokens whose slopes need no other run, of the sequences first..last.
+
+    Without offsets, one chunk each. With offsets on the CPU, as many whole sequences as fit a chunk, or one longer
+    sequence. With offsets on a device, whose values would cost a synchronisation, everything is one run.
+    """
+    if offsets is None:
+        return [(start, stop, 0, 0) for start, stop in head.chunks(0, tokens)]
+    if offsets.is_cuda:
+        return [(0, tokens, 0, len(offsets) - 1)]
+    bounds, runs, first = offsets.tolist(), [], 0
+    for last in range(1, len(bounds)):
+        if last + 1 == len(bounds) or bounds[last + 1] - bounds[first] > head.rows:
+            runs.append((bounds[first], bounds[last], first, last))
+            first = last
+    return runs
+
+
+class _LinearPolicyLoss(torch.autograd.Function):
+    """Forms the gradients in the forward, while a chunk's probabilities are at hand; the backward only scales them."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, temperature, inputs, objective, offsets, grad_weight_out):
+        head = Head(hidden, weight, temperature, targets)
+        want_hidden, want_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        want_weight = want_weight or (want_hidden and grad_weight_out is not None)
+        head.want_gradients(want_hidden, want_weight)
+        tokens, with_gradient = len(hidden), want_hidden or want_weight
+        device_offsets = None if offsets is None else offsets.to(hidden.device, non_blocking=True)
+        logprobs, entropy = (hidden.new_zeros(tokens, dtype=head.dtype) for _ in range(2))
+
+        # A slope within a sequence needs all its log-probabilities, unless they meet nothing but themselves (ratio 1):
+        # the fourth GEMM of long sequences.
+        own = inputs.old_logprobs is None and objective.rollout_correction is None
+        look_ahead = with_gradient and offsets is not None and not own
+
+        def score(start: int, stop: int) -> None:
+            logprobs[start:stop], entropy[start:stop] = head.score(start, stop, entropy=True)
+
+        for start, stop, first, last in _runs(head, tokens, offsets if with_gradient else None):
+            chunks = head.chunks(start, stop)
+            if look_ahead and len(chunks) > 1:
+                for chunk in chunks:
+                    score(*chunk)
+            run = inputs.slice(start, stop)
+            bounds = None if device_offsets is None else device_offsets[first : last + 1] - start
+            for chunk_start, chunk_stop in chunks:
+                score(chunk_start, chunk_stop)
+                if with_gradient:
+                    slope = token_terms(objective, logprobs[start:stop], entropy[start:stop], run, bounds)[1]
+                    bonus = -objective.entropy_coef * inputs.weights[chunk_start:chunk_stop]
+                    head.backward(
+                        chunk_start,
+                        chunk_stop,
+                        slope[chunk_start - start : chunk_stop - start],
+                        bonus if objective.entropy_coef else None,
+                    )
+        ctx.save_for_backward(head.grad_hidden, head.grad_weight)
+        ctx.dtype, ctx.grad_weight_out = hidden.dtype, grad_weight_out
+        loss = token_terms(objective, logprobs, entropy, inputs, device_offsets)[0].sum()
+        metrics = policy_metrics(objective, logprobs, entropy, inputs, device_offsets)
+        ctx.mark_non_differentiable(logprobs, entropy, *metrics)
+        return loss, logprobs, entropy, *metrics
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_loss, *_):
+        grad_hidden, grad_weight = ctx.saved_tensors
+        if grad_hidden is not None:
+            grad_hidden = (grad_hidden * grad_loss).to(ctx.dtype)
+        if ctx.grad_weight_out is not None and grad_weight is not None:
+            ctx.grad_weight_out.addcmul_(grad_weight, grad_loss)
+            grad_weight = None
+        elif grad_weight is not None:
+            grad_weight = (grad_weight * grad_loss).to(ctx.dtype)
+        return grad_hidden, grad_weight, None, None, None, None, None, None
+
+
+def linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    advantages: Tensor,
+    token_weights: Tensor,
+    *,
+    objective: PolicyObjective,
+    old_logprobs: Tensor | None = None,
+    ref_logprobs: Tensor | None = None,
+    rollout_logprobs: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    grad_weight_out: Tensor | None = None,
+) -> PolicyLoss:
+    """sum_t token_weights[t] * term_t of a policy objective (see PolicyObjective), with its gradients.
+
+    hidden            [T, H] bf16 or fp32 (fp64 is computed in fp64)      weight  [V, H], same dtype
+    targets           [T] int64, the token hidden[t] predicts; -100 gives logprob 0, entropy 0, no gradient, weight 0
+    advantages        [T] float      token_weights  [T] float; the caller decides the normaliser
+    old_logprobs      [T], the policy at rollout by linear_logprobs; None: this call's own, ratio 1 with its gradient
+    ref_logprobs      [T], for kl_coef      rollout_logprobs  [T], the engine's, for rollout_correction
+    cu_seqlens        [S + 1] int32 or int64, bounds of the packed sequences, for sequence-level objectives. On the CPU
+                      (also beside CUDA inputs) only sequences longer than a chunk cost a fourth GEMM; on a device,
+                      where reading it would mean waiting, all tokens do (none without old_logprobs and correction)
+    temperature       above 0, a number or [T]
+    grad_weight_out   fp32 [V, H]: the backward adds the weight's gradient here and autograd receives None
+    returns           PolicyLoss; logprobs and entropy also where the weight is 0
+    The gradients are formed in the forward and scaled in the backward: three GEMMs, one without gradients, no dW for
+    a frozen weight. dW is summed in fp32 and rounded once. Arguments an objective does not use are ignored.
+    Raises ValueError for shapes, dtypes, devices, a DTensor weight, missing arguments, and on CPU for targets outside
+    the vocabulary; on CUDA those make their logprob and the loss NaN.
+    """
+    check_head(hidden, weight)
+    check_targets(targets, hidden, len(weight))
+    tokens, dtype = len(hidden), torch.promote_types(hidden.dtype, torch.float32)
+    optional = {"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs, "rollout_logprobs": rollout_logprobs}
+    given = {name: value for name, value in optional.items() if value is not None}
+    for name, value in {"advantages": advantages, "token_weights": token_weights, **given}.items():
+        check_tensor(name, value, (tokens,), hidden)
+    if objective.kl_coef and ref_logprobs is None:
+        raise ValueError(f"kl_coef={objective.kl_coef} needs ref_logprobs; pass them or set kl_coef to 0")
+    if objective.rollout_correction and rollout_logprobs is None:
+        raise ValueError(f"rollout_correction={objective.rollout_correction!r} needs rollout_logprobs; pass them")
+    offsets = _check_offsets(cu_seqlens, objective, hidden) if objective.sequence_level else None
+    if grad_weight_out is not None:
+        check_tensor("grad_weight_out", grad_weight_out, tuple(weight.shape), hidden, (dtype,))
+    scale = row_temperature(temperature, hidden)
+    given = {name: value.detach().to(dtype) for name, value in given.items()}
+    outside = (targets < 0) | (targets >= len(weight))
+    weights = token_weights.detach().to(dtype).masked_fill(outside, float("nan")).masked_fill(targets == IGNORE, 0)
+    inputs = TokenInputs(advantages.detach().to(dtype), weights, *(given.get(name) for name in optional))
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()
+    loss, logprobs, entropy, *metrics = _LinearPolicyLoss.apply(
+        hidden, weight, targets, scale, inputs, objective, offsets, grad_weight_out
+    )
+    return PolicyLoss(loss, logprobs, entropy, PolicyMetrics(*metrics))
+
+
+def _check_offsets(cu_seqlens: Tensor | None, objective: PolicyObjective, hidden: Tensor) -> Tensor:
+    if cu_seqlens is None:
+        raise ValueError(f"kind={objective.kind!r}, importance={objective.importance!r} needs cu_seqlens; pass [S + 1]")
+    beside = hidden if isinstance(cu_seqlens, Tensor) and cu_seqlens.is_cuda else hidden.new_empty(0, device="cpu")
+    check_tensor("cu_seqlens", cu_seqlens, (None,), beside, (torch.int32, torch.int64))
+    offsets = cu_seqlens.to(torch.int64)
+    if not offsets.is_cuda and (
+        len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(hidden) or (offsets.diff() < 0).any()
+    ):
+        raise ValueError(f"cu_seqlens={offsets.tolist()[:8]}.. must rise from 0 to the {len(hidden)} tokens of hidden")
+    return offsets
+
+
+def linear_policy_loss_reference(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    advantages: Tensor,
+    token_weights: Tensor,
+    *,
+    objective: PolicyObjective,
+    old_logprobs: Tensor | None = None,
+    ref_logprobs: Tensor | None = None,
+    rollout_logprobs: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, logprobs, entropy) through full [T, V] logits and autograd, the contract written out line by line."""
+    logprobs, entropy = linear_logprobs_reference(hidden, weight, targets, temperature=temperature, return_entropy=True)
+    old = logprobs.detach() if old_logprobs is None else old_logprobs
+    weights = torch.where(targets == IGNORE, 0, token_weights)
+    log_ratio = logprobs - old
+    if objective.sequence_level:
+        means = torch.zeros_like(log_ratio)
+        for start, stop in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True):
+            live = weights[start:stop] != 0
+            if live.any():
+                means[start:stop] = log_ratio[start:stop][live].mean()
+        log_ratio = means
+    ratio = log_ratio.exp()
+    if objective.kind == "reinforce":
+        terms = -advantages * logprobs
+    elif objective.kind == "cispo":
+        terms = -advantages * ratio.clamp(max=1 + objective.clip_high).detach() * logprobs
+    else:
+        clipped = ratio.clamp(1 - objective.clip_low, 1 + objective.clip_high)
+        terms = -torch.minimum(ratio * advantages, clipped * advantages)
+        if objective.dual_clip is not None:
+            terms = torch.where(advantages < 0, terms.minimum(-objective.dual_clip * advantages), terms)
+    if objective.rollout_correction is not None:
+        factor = (old - rollout_logprobs).exp().detach()
+        above = factor > objective.rollout_cap
+        beyond = objective.rollout_cap if objective.rollout_correction == "truncate" else 0
+        terms = terms * factor.masked_fill(above, beyond)
+    if objective.kl_coef:
+        terms = terms + objective.kl_coef * kl_estimate(logprobs, ref_logprobs, objective.kl_estimator)
+    terms = terms - objective.entropy_coef * entropy
+    return (weights * terms).sum(), logprobs.detach(), entropy.detach()

@@ -1,0 +1,169 @@
+"""Draw one token per row with random numbers that depend on nothing but the row's seed and position."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from corl_kernels.chunks import check_tensor
+
+# B rows, V vocabulary
+_WORD = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_BLOCK = 1 << 15  # entries drawn at a time on the CPU: each int64 temporary is 256 KiB and stays in the L2 cache
+
+
+class Sampled(NamedTuple):
+    """`tokens` [B] int64 and `logprobs` [B] fp32, in nats."""
+
+    tokens: Tensor
+    logprobs: Tensor
+
+
+def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Philox4x32-10: four random 32-bit words from a counter of four and a key of two.
+
+    Words are int64 tensors in [0, 2^32) that broadcast together.
+    Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    """
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        # int64 products wrap around and so keep all 64 bits; what lies above a word is cut before the next product.
+        left, right = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = ((right >> 32) ^ c1 ^ k0) & _WORD, ((left >> 32) ^ c3 ^ k1) & _WORD
+        c1, c3 = right, left
+        k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
+    return c0, c1 & _WORD, c2, c3 & _WORD
+
+
+def _gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
+    """Standard Gumbel noise [B, V] fp32, finite; the layout of counter and key is in sample_tokens."""
+    zero = seeds.new_zeros(1, 1)
+    ids = torch.arange(vocab_size, device=seeds.device)[None]
+    key = (seeds[:, None] & _WORD, (seeds[:, None] >> 32) & _WORD)
+    word = philox4x32((positions[:, None] & _WORD, ids, zero, zero), key)[0]
+    uniform = (word >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
+    return uniform.log_().neg_().log_().neg_()
+
+
+def _per_row(name: str, value: float | Tensor, logits: Tensor, dtype: torch.dtype, rule: str, valid) -> Tensor:
+    """`value` as [B]; on the CPU, and for a number, every entry must satisfy `valid`."""
+    if isinstance(value, Tensor):
+        if value.dim() == 0:
+            value = value.expand(len(logits))
+        check_tensor(name, value, (len(logits),), logits, (value.dtype,))
+        if not value.is_cuda and not bool(valid(value).all()):
+            raise ValueError(f"{name}={value[~valid(value)][0].item()} must be {rule}")
+        return value.to(dtype)
+    if not valid(torch.tensor(value)):
+        raise ValueError(f"{name}={value} must be {rule}")
+    return torch.full(logits.shape[:1], value, dtype=dtype, device=logits.device)
+
+
+def _known(value: float | Tensor, constant: float) -> bool:
+    """Whether every entry is known, without waiting for a device, to be `constant`."""
+    if isinstance(value, Tensor):
+        return not value.is_cuda and bool((value == constant).all())
+    return value == constant
+
+
+def sample_tokens(
+    logits: Tensor,
+    *,
+    temperature: float | Tensor,
+    seeds: Tensor,
+    positions: Tensor,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 1.0,
+) -> Sampled:
+    """Draw from softmax(logits / temperature), cut to top_k and top_p, by the Gumbel-max trick.
+
+    logits       [B, V] floating; everything is computed in fp32
+    temperature  0 or more; 0 is argmax of the logits, the lowest id winning a tie
+    seeds        [B] int64      positions  [B] int32 or int64, below 2^32
+    top_k        keep the k largest logits, lowest id first among equals; 0 keeps all
+    top_p        in (0, 1]: of what top_k keeps, renormalised, the fewest most likely tokens that reach top_p
+    temperature, top_k and top_p are numbers or [B].
+    returns      Sampled: tokens [B], and their logprobs [B] under the full softmax(logits / temperature), whatever
+                 top_k and top_p are; at temperature 0, under softmax(logits)
+    The noise of token v in a row is Gumbel(u), u = (floor(w / 2^9) + 1/2) / 2^23, w the first output word of
+    Philox4x32-10 with counter (position, v, 0, 0) and key (seed mod 2^32, floor(seed / 2^32) mod 2^32). u has 24
+    significant bits: fp32 holds it exactly, it is never 0 or 1, and the noise lies in (-2.82, 16.64). So a draw does
+    not depend on the batch, its order or the device, but for the last bit of a logarithm.
+    Raises ValueError for shapes, dtypes, devices and values out of range (tensor values: on CPU only).
+    """
+    check_tensor("logits", logits, (None, None), logits, _LOGIT_DTYPES)
+    check_tensor("seeds", seeds, (len(logits),), logits, (torch.int64,))
+    check_tensor("positions", positions, (len(logits),), logits, (torch.int32, torch.int64))
+    heat = _per_row("temperature", temperature, logits, torch.float32, "0 or more", lambda x: x >= 0)
+    keep_k = _per_row("top_k", top_k, logits, torch.int64, "0 (all) or more", lambda x: x >= 0)
+    keep_p = _per_row("top_p", top_p, logits, torch.float32, "above 0 and at most 1", lambda x: (x > 0) & (x <= 1))
+    greedy = heat == 0
+    scaled = logits.to(torch.float32) / torch.where(greedy, 1, heat)[:, None]
+    scores = scaled
+    if not _known(temperature, 0):
+        positions, vocab_size = positions.to(torch.int64), logits.shape[1]
+        step = max(1, len(logits) if logits.is_cuda else _BLOCK // vocab_size)
+        parts = zip(seeds.split(step), positions.split(step), strict=True)
+        noise = torch.cat([_gumbel(seed, position, vocab_size) for seed, position in parts])
+        scores = noise.masked_fill_(greedy[:, None], 0).add_(scaled)
+    if not (_known(top_k, 0) and _known(top_p, 1)):
+        scores = scores.masked_fill(~_kept(scaled, keep_k, keep_p), float("-inf"))
+    tokens = scores.argmax(dim=-1)
+    logprobs = torch.log_softmax(scaled, dim=-1).gather(1, tokens[:, None])[:, 0]
+    return Sampled(tokens, logprobs)
+
+
+def _kept(scaled: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """Which tokens [B, V] top_k and then top_p leave."""
+    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(scaled.shape[1], device=scaled.device)
+    among_k = (rank < top_k[:, None]) | (top_k[:, None] == 0)
+    probs = ordered.masked_fill(~among_k, float("-inf")).softmax(dim=-1)
+    before = probs.cumsum(dim=-1) - probs
+    # rank 0 always stays; rounding of the sum must not cut the tail of a row that wants everything
+    kept = among_k & ((before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1))
+    return torch.zeros_like(kept).scatter_(1, order, kept)
+
+
+def sample_tokens_reference(
+    logits: Tensor,
+    *,
+    temperature: list[float],
+    seeds: list[int],
+    positions: list[int],
+    top_k: list[int],
+    top_p: list[float],
+) -> Sampled:
+    """The same row by row, with Python integers and fp64."""
+    tokens, logprobs = [], []
+    for row, heat, seed, position, k, p in zip(
+        logits.double(), temperature, seeds, positions, top_k, top_p, strict=True
+    ):
+        scaled = row / (heat or 1.0)
+        order = sorted(range(len(row)), key=lambda i, scaled=scaled: (-float(scaled[i]), i))[: k or len(row)]
+        probs, total, kept = scaled[order].softmax(-1).tolist(), 0.0, []
+        for token, prob in zip(order, probs, strict=True):
+            if kept and total >= p and p < 1:
+                break
+            kept.append(token)
+            total += prob
+        scores = {token: float(scaled[token]) for token in sorted(kept)}
+        if heat:
+            for token in scores:
+                uniform = ((_philox_word(position, token, seed) >> 9) + 0.5) / 2**23
+                scores[token] -= float(torch.tensor(uniform, dtype=torch.float64).log().neg().log())
+        tokens.append(max(scores, key=scores.get))
+        logprobs.append(float(scaled.log_softmax(-1)[tokens[-1]]))
+    return Sampled(torch.tensor(tokens), torch.tensor(logprobs))
+
+
+def _philox_word(position: int, token: int, seed: int) -> int:
+    words, key = [position, token, 0, 0], [seed & _WORD, (seed >> 32) & _WORD]
+    for _ in range(10):
+        left, right = words[0] * _MULTIPLIERS[0], words[2] * _MULTIPLIERS[1]
+        words = [(right >> 32) ^ words[1] ^ key[0], right & _WORD, (left >> 32) ^ words[3] ^ key[1], left & _WORD]
+        key = [(key[0] + _WEYL[0]) & _WORD, (key[1] + _WEYL[1]) & _WORD]
+    return words[0]
