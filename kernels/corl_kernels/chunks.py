@@ -127,6 +127,7 @@ class Head:
             dlogits = rows.exp_() if self.probs is None else self.probs[: stop - start]
             dlogits.mul_(-slope[:, None])
         else:
+            assert self.probs is not None, "score the chunk with entropy=True"
             # dentropy/dlogit = -p (log p + entropy); `rows` already holds p log p
             slope_entropy = grad_entropy.masked_fill(ignored, 0.0)
             if self.temperature is not None:
@@ -147,4 +148,8 @@ class Head:
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """grad_hidden and grad_weight, each rounded once to the dtype of the inputs."""
-        return tuple(g if g is None else g.to(self.hidden.dtype) for g in (self.grad_hidden, self.grad_weight))
+        grad_hidden, grad_weight = self.grad_hidden, self.grad_weight
+        return (
+            None if grad_hidden is None else grad_hidden.to(self.hidden.dtype),
+            None if grad_weight is None else grad_weight.to(self.hidden.dtype),
+        )

@@ -24,10 +24,9 @@ class _LinearLogprobs(torch.autograd.Function):
         logprobs = hidden.new_empty(len(hidden), dtype=head.dtype)
         entropy = torch.empty_like(logprobs) if return_entropy else None
         for start, stop in head.chunks(0, len(hidden)):
-            scored = head.score(start, stop, entropy=return_entropy)
-            logprobs[start:stop] = scored[0]
-            if return_entropy:
-                entropy[start:stop] = scored[1]
+            logprobs[start:stop], rows_entropy = head.score(start, stop, entropy=return_entropy)
+            if entropy is not None and rows_entropy is not None:
+                entropy[start:stop] = rows_entropy
         ctx.save_for_backward(hidden, weight, targets, temperature)
         return logprobs, entropy
 

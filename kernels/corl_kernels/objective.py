@@ -97,16 +97,18 @@ class TokenInputs:
     rollout_logprobs: Tensor | None
 
     def slice(self, start: int, stop: int) -> "TokenInputs":
-        values = (getattr(self, name) for name in self.__slots__)
-        return TokenInputs(*(None if value is None else value[start:stop] for value in values))
+        optional = (self.old_logprobs, self.ref_logprobs, self.rollout_logprobs)
+        cut = (None if value is None else value[start:stop] for value in optional)
+        return TokenInputs(self.advantages[start:stop], self.weights[start:stop], *cut)
 
     @property
     def active(self) -> Tensor:
         return self.weights != 0
 
 
-def _per_sequence(values: Tensor, offsets: Tensor) -> Tensor:
+def _per_sequence(values: Tensor, offsets: Tensor | None) -> Tensor:
     """Sum within each sequence, given back to each of its tokens."""
+    assert offsets is not None
     # unsafe skips a check of the offsets that would wait for the device; their caller has made it on the CPU.
     sums = torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
     return sums.repeat_interleave(offsets.diff(), output_size=len(values))
@@ -121,6 +123,7 @@ def _ratio(objective: PolicyObjective, logprobs: Tensor, inputs: TokenInputs, of
 
 
 def _rollout_ratio(logprobs: Tensor, inputs: TokenInputs) -> Tensor:
+    assert inputs.rollout_logprobs is not None
     old = logprobs if inputs.old_logprobs is None else inputs.old_logprobs
     return (old - inputs.rollout_logprobs).exp()
 
@@ -162,6 +165,7 @@ def token_terms(
             counts = _per_sequence(active.to(slope.dtype), offsets).clamp(min=1)
             slope = _per_sequence(torch.where(active, slope, 0), offsets) / counts
     if objective.kl_coef:
+        assert inputs.ref_logprobs is not None
         gap = logprobs - inputs.ref_logprobs
         by_logprob = {"k1": torch.ones_like, "k2": torch.clone, "k3": lambda gap: -torch.expm1(-gap)}
         kl = kl_estimate(logprobs, inputs.ref_logprobs, objective.kl_estimator)

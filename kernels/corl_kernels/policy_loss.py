@@ -189,10 +189,12 @@ def linear_policy_loss_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, logprobs, entropy) through full [T, V] logits and autograd, the contract written out line by line."""
     logprobs, entropy = linear_logprobs_reference(hidden, weight, targets, temperature=temperature, return_entropy=True)
+    assert entropy is not None
     old = logprobs.detach() if old_logprobs is None else old_logprobs
     weights = torch.where(targets == IGNORE, 0, token_weights)
     log_ratio = logprobs - old
     if objective.sequence_level:
+        assert cu_seqlens is not None
         means = torch.zeros_like(log_ratio)
         for start, stop in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True):
             live = weights[start:stop] != 0
@@ -210,11 +212,13 @@ def linear_policy_loss_reference(
         if objective.dual_clip is not None:
             terms = torch.where(advantages < 0, terms.minimum(-objective.dual_clip * advantages), terms)
     if objective.rollout_correction is not None:
+        assert rollout_logprobs is not None
         factor = (old - rollout_logprobs).exp().detach()
         above = factor > objective.rollout_cap
         beyond = objective.rollout_cap if objective.rollout_correction == "truncate" else 0
         terms = terms * factor.masked_fill(above, beyond)
     if objective.kl_coef:
+        assert ref_logprobs is not None
         terms = terms + objective.kl_coef * kl_estimate(logprobs, ref_logprobs, objective.kl_estimator)
     terms = terms - objective.entropy_coef * entropy
     return (weights * terms).sum(), logprobs.detach(), entropy.detach()

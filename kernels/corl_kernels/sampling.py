@@ -143,8 +143,9 @@ def sample_tokens_reference(
         logits.double(), temperature, seeds, positions, top_k, top_p, strict=True
     ):
         scaled = row / (heat or 1.0)
-        order = sorted(range(len(row)), key=lambda i, scaled=scaled: (-float(scaled[i]), i))[: k or len(row)]
-        probs, total, kept = scaled[order].softmax(-1).tolist(), 0.0, []
+        order = sorted(range(len(row)), key=scaled.tolist().__getitem__, reverse=True)[: k or len(row)]
+        probs, total = scaled[order].softmax(-1).tolist(), 0.0
+        kept: list[int] = []
         for token, prob in zip(order, probs, strict=True):
             if kept and total >= p and p < 1:
                 break
@@ -155,7 +156,7 @@ def sample_tokens_reference(
             for token in scores:
                 uniform = ((_philox_word(position, token, seed) >> 9) + 0.5) / 2**23
                 scores[token] -= float(torch.tensor(uniform, dtype=torch.float64).log().neg().log())
-        tokens.append(max(scores, key=scores.get))
+        tokens.append(max(scores, key=scores.__getitem__))
         logprobs.append(float(scaled.log_softmax(-1)[tokens[-1]]))
     return Sampled(torch.tensor(tokens), torch.tensor(logprobs))
 
