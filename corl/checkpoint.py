@@ -9,12 +9,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from corl.parallel import World
 
@@ -54,7 +55,7 @@ def save_checkpoint(
     dcp.save(tensors, checkpoint_id=unfinished)
     if world.is_main:
         (unfinished / "state.json").write_text(json.dumps(state))
-        np.savez(unfinished / "pool.npz", **arrays)
+        np.savez(unfinished / "pool.npz", **cast(Any, arrays))
         if final.exists():
             final.rename(folder / f".unfinished_old_{name}")
         unfinished.rename(final)
@@ -87,6 +88,8 @@ def iter_model_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     entries = reader.read_metadata().state_dict_metadata
     for key in entries:
         if key.startswith("model."):
-            tensor = {key: torch.empty(entries[key].size, dtype=torch.float32)}
+            entry = entries[key]
+            assert isinstance(entry, TensorStorageMetadata), key
+            tensor = {key: torch.empty(entry.size, dtype=torch.float32)}
             dcp.load(tensor, storage_reader=reader, no_dist=True)
             yield key.removeprefix("model."), tensor[key]

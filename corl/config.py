@@ -5,6 +5,7 @@ ValueError of one line that names the file, the key, the value and the way out.
 """
 
 import types
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -208,7 +209,7 @@ class Config:
     max_bad_steps: int = 3  # steps in a row whose loss or gradient norm is not finite
 
 
-def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path`, apply `key.sub=value` overrides, check everything; ValueError of one line for any fault."""
     path = Path(path)
     if not path.is_file():
@@ -283,7 +284,7 @@ def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
         if value not in args or isinstance(value, bool):
             raise ValueError(f"{source}: {key}: {_shown(value)} is not one of {', '.join(map(str, args))}")
         return value
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value, source, key + ".")
     if origin is list:
         if not isinstance(value, list):
@@ -358,6 +359,10 @@ def _check(config: Config, source: str) -> None:
         rl = getattr(config, name)
         if rl is not None:
             _check_rl(rl, name, need)
+            need(
+                rl.mix.mine_every is None or config.mine is not None,
+                f"missing key mine: {name}.mix.mine_every mines with its settings",
+            )
             positive |= {f"{name}.{k}": getattr(rl, k) for k in ("max_steps", "prompts_per_step", "max_tokens")}
     for name, section in (("cold_start", config.cold_start), ("rl1", config.rl1), ("rl2", config.rl2)):
         if section is not None:

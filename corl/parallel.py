@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from corl.model.decoder import Decoder
+
+Parameters = dict[str, DTensor]  # the sharded parameters of a decoder, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def init_world(timeout_s: int) -> World:
 
 def shard_decoder(
     decoder: Decoder, world: World, *, compute_dtype: torch.dtype, reshard_after_forward: bool
-) -> dict[str, nn.Parameter]:
+) -> Parameters:
     """Wrap every layer and the root with FSDP2, in place, and allocate the shards; returns them by parameter name.
 
     decoder  on the meta device, so that no rank ever holds the whole of it; fp32, the master weights. Embedding, final
@@ -91,7 +93,7 @@ def shard_decoder(
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
     decoder.to_empty(device=world.device)
-    return dict(decoder.named_parameters())
+    return cast(Parameters, dict(decoder.named_parameters()))
 
 
 def fsdp_modules(decoder: nn.Module) -> Iterator[FSDPModule]:
@@ -114,14 +116,14 @@ def copy_full(parameter: DTensor, full: Tensor) -> None:
         parameter.to_local().copy_(full[first : first + rows])
 
 
-def iter_full(parameters: dict[str, nn.Parameter], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+def iter_full(parameters: Parameters, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """Every parameter gathered in full on the CPU, one at a time; a collective, so every rank must run through it."""
     for name, parameter in parameters.items():
-        yield name, parameter.detach().to(dtype).full_tensor().cpu()
+        yield name, cast(DTensor, parameter.detach().to(dtype)).full_tensor().cpu()
 
 
 @torch.no_grad()
-def fingerprint(parameters: dict[str, nn.Parameter], world: World) -> str:
+def fingerprint(parameters: Parameters, world: World) -> str:
     """16 hex digits over names, shapes and every bit of the fp32 weights; the same for any number of ranks.
 
     Each shard sums bits * (2 * index + 1) modulo 2^64, index the element's place in the full tensor; the sums over the

@@ -21,7 +21,7 @@ from corl.model.checkpoint_io import COPIED, checked_headers
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
 from corl.observe.metrics import MetricsLog, replace_text
-from corl.parallel import World, fingerprint, shard_decoder
+from corl.parallel import Parameters, World, fingerprint, shard_decoder
 from corl.rods.embedded_items import embedded_items
 from corl.rods.traces import trace
 from corl.rollout.engine import Engine
@@ -201,12 +201,13 @@ def run(prepared: Prepared, world: World) -> None:
         if state.stage_step == 0:
             _begin_lineage(session, prepared, stage)
         result: dict[str, Any] | None = None
+        settings = getattr(config, stage)
         if stage == "cold_start":
-            why = train_sft(session, config.cold_start)
+            why = train_sft(session, settings)
         elif stage == "mine":
-            why, result = "done", mine(session, config.mine)
+            why, result = "done", mine(session, settings)
         else:
-            why = train_rl(session, stage, getattr(config, stage))
+            why = train_rl(session, stage, settings)
         if stage != "mine" and session.data.held_out:
             _add_ablation_row(session, stage)
         _end_stage(session, stage, why, result, order[order.index(stage) + 1])
@@ -229,6 +230,7 @@ def open_session(prepared: Prepared, world: World) -> Session:
     if source is None:
         base = make_base(run_dir / "base", world, config)
         source, model_files = WeightSource("hugging_face", base), base
+    assert model_files is not None
     if world.is_main and not (run_dir / "model_files").exists():
         _copy_model_files(model_files, run_dir / "model_files")
 
@@ -276,7 +278,7 @@ def open_session(prepared: Prepared, world: World) -> Session:
     )
 
 
-def build_decoder(model_files: Path, world: World, config: Config) -> tuple[Decoder, dict[str, torch.nn.Parameter]]:
+def build_decoder(model_files: Path, world: World, config: Config) -> tuple[Decoder, Parameters]:
     """A sharded decoder, its weights not yet set."""
     with torch.device("meta"):
         decoder = Decoder(replace(ModelConfig.from_directory(model_files), dtype=torch.float32))

@@ -35,6 +35,7 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
         timer = PhaseTimer()
         mined = None
         if rl.mix.mine_every is not None and state.stage_step and state.stage_step % rl.mix.mine_every == 0:
+            assert config.mine is not None
             with timer("mine"):
                 mined = mine(session, config.mine)
 
@@ -212,9 +213,7 @@ def _metrics_line(
 ) -> dict[str, Any]:
     attempts = [attempt for group in rollout.groups for attempt in group.attempts]
     lengths = [len(a.ids) for a in attempts]
-    sums = {
-        side: sum(d.got.get(side, 0) for d in rollout.draws) for side in rollout.draws[0].got
-    }
+    sums = {side: sum(d.got.get(side, 0) for d in rollout.draws) for side in rollout.draws[0].got}
     line: dict[str, Any] = {
         "step": session.state.step,
         "stage": name,

@@ -3,12 +3,13 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from corl.config import Optim
+from corl.parallel import Parameters
 
 
-def build_optimizer(parameters: dict[str, nn.Parameter], optim: Optim) -> torch.optim.AdamW:
+def build_optimizer(parameters: Parameters, optim: Optim) -> torch.optim.AdamW:
     """Decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101) on matrices, none on norms and biases."""
     groups = [
         {"params": [p for p in parameters.values() if p.dim() >= 2], "weight_decay": optim.weight_decay},
@@ -29,9 +30,9 @@ def learning_rate(optim: Optim, step: int, total_steps: int) -> float:
     return optim.lr * (optim.min_lr_ratio + (1.0 - optim.min_lr_ratio) * left)
 
 
-def optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]:
+def optimizer_tensors(parameters: Parameters, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     """The optimiser's state by parameter name, created as zeros where no update has made it yet (for checkpoints)."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
         if not state:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from corl.parallel import fsdp_modules
+from corl.parallel import Parameters, fsdp_modules
 from corl.training.session import Session
 from corl.training.trainer import Trainer
 from corl.training.weights import load_weights
@@ -41,7 +41,7 @@ class Reference:
         self._exchange(trainer.parameters)
 
     @torch.no_grad()
-    def _exchange(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+    def _exchange(self, parameters: Parameters) -> None:
         for name, parameter in parameters.items():
             local = parameter.to_local()
             kept = local.clone()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from corl.checkpoint import checkpoint_name, load_tensors, prune_checkpoints, save_checkpoint
 from corl.config import Config, Optim
@@ -16,7 +15,7 @@ from corl.evaluation.attempts import Attempt, Prompt, Sampling, Solver
 from corl.evaluation.evaluate import Evaluation, evaluate
 from corl.model.decoder import Decoder
 from corl.observe.metrics import MetricsLog
-from corl.parallel import World
+from corl.parallel import Parameters, World
 from corl.training.optimizer import optimizer_tensors
 from corl.training.trainer import Trainer, Update
 from corl.training.weights import WeightSource
@@ -64,7 +63,7 @@ class Session:
     run_dir: Path
     world: World
     decoder: Decoder
-    parameters: dict[str, nn.Parameter]
+    parameters: Parameters
     tokenizer: Tokenizer
     solver: Solver
     data: Data

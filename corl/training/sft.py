@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -90,7 +91,7 @@ def trace_batches(traces: list[Trace], stage: ColdStart, seed: int, done: int) -
     Every tier named in stage.mix is gone through in a keyed order, epoch after epoch; a keyed coin settles the fraction
     of a trace that a share leaves over. Without a mix there is one tier: everything.
     """
-    tiers = stage.mix or {None: 1.0}
+    tiers: dict[Any, float] = {**stage.mix} if stage.mix else {None: 1.0}
     members = {t: [i for i, trace in enumerate(traces) if t in (None, trace.item.difficulty)] for t in tiers}
     shares = np.array([tiers[t] if members[t] else 0.0 for t in tiers])
     edges = np.cumsum([0.0, *(stage.traces_per_step * shares / shares.sum())])

@@ -18,7 +18,7 @@ from corl.model.checkpoint_io import export_model
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
 from corl.observe.progress import Progress, readable
-from corl.parallel import World, copy_full, iter_full, shard_decoder
+from corl.parallel import Parameters, World, copy_full, iter_full, shard_decoder
 from corl.rods.tiny_tokenizer import save_tiny_tokenizer
 from corl.training.batch import TrainSequence, micro_batch, pack
 from corl.training.sft import likelihood_head
@@ -75,7 +75,7 @@ def make_base(folder: Path, world: World, config: Config) -> Path:
     return folder
 
 
-def _warm_up(files: Path, world: World, config: Config) -> dict[str, torch.nn.Parameter]:
+def _warm_up(files: Path, world: World, config: Config) -> Parameters:
     model_config = ModelConfig.from_directory(files)
     whole = Decoder(model_config)
     whole.init_weights(torch.Generator().manual_seed(config.run.seed))

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from corl.config import Optim
 from corl.model.attention import packed_attention
 from corl.model.decoder import Decoder
-from corl.parallel import World, fsdp_modules
+from corl.parallel import Parameters, World, fsdp_modules
 from corl.training.batch import MicroBatch
 from corl.training.optimizer import build_optimizer, learning_rate
 from corl_kernels import linear_logprobs
 
-Head = Callable[[Tensor, Tensor], "HeadOutput"]  # (hidden [R, D], weight [V, D]) -> (loss, logprobs [R], ...)
-HeadOutput = tuple
+HeadOutput = tuple[Any, ...]  # (loss, logprobs [R], ...)
+Head = Callable[[Tensor, Tensor], HeadOutput]  # of (hidden [R, D], weight [V, D])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,7 @@ class Update:
 class Trainer:
     """A sharded decoder with its optimiser, for SFT and GRPO alike: they differ in the head they hand to `update`."""
 
-    def __init__(
-        self, decoder: Decoder, parameters: dict[str, nn.Parameter], world: World, optim: Optim, total_steps: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, parameters: Parameters, world: World, optim: Optim, total_steps: int) -> None:
         self.decoder, self.parameters, self.world = decoder, parameters, world
         self.optim, self.total_steps = optim, total_steps
         self.optimizer = build_optimizer(parameters, optim)
@@ -74,7 +74,7 @@ class Trainer:
             outputs.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in output))
         loss, bad_losses = self.world.sum([torch.stack(losses).double().sum().item(), sum(_bad(x) for x in losses)])
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        grad_norm = get_total_norm(gradients, foreach=True).full_tensor().item()
+        grad_norm = cast(DTensor, get_total_norm(gradients, foreach=True)).full_tensor().item()
         applied = bad_losses == 0 and _finite(loss) and _finite(grad_norm)
         if applied:
             clip_grads_with_norm_(
@@ -89,14 +89,12 @@ class Trainer:
 
     def _gradient_sync(self, *, last: bool) -> None:
         """Gradients stay on their rank until the last micro-batch, whose backward sums them over the ranks at once."""
-        self.decoder.set_is_last_backward(last)
-        self.decoder.set_requires_gradient_sync(last)
         for module in fsdp_modules(self.decoder):
+            module.set_is_last_backward(last)
+            module.set_requires_gradient_sync(last, recurse=False)
             module.set_reshard_after_backward(last, recurse=False)
 
-    def _name_bad_items(
-        self, batches: list[MicroBatch], losses: list[Tensor], outputs: list[HeadOutput]
-    ) -> list[str]:
+    def _name_bad_items(self, batches: list[MicroBatch], losses: list[Tensor], outputs: list[HeadOutput]) -> list[str]:
         """Items whose own log-probs are not finite; if there are none, those of micro-batches with a non-finite loss;
         if there are none either, all of the step (a gradient alone went wrong)."""
         by_logprob, by_loss, everything = [], [], []

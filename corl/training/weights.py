@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 from corl.checkpoint import load_tensors
 from corl.model.checkpoint_io import checked_headers, iter_stored_tensors
 from corl.model.weights import iter_hf_tensors
-from corl.parallel import local_rows
+from corl.parallel import Parameters, local_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class WeightSource:
     path: Path
 
 
-def load_weights(source: WeightSource, parameters: dict[str, nn.Parameter]) -> None:
+def load_weights(source: WeightSource, parameters: Parameters) -> None:
     """Fill the sharded parameters in place, in their own dtype; a collective. Every rank reads only into its rows."""
     if source.kind == "checkpoint":
         load_tensors(source.path, {f"model.{name}": p for name, p in parameters.items()})

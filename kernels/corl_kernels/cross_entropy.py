@@ -5,10 +5,7 @@ from torch import Tensor
 
 from corl_kernels.chunks import check_head
 from corl_kernels.logprobs import linear_logprobs_reference
-from corl_kernels.objective import PolicyObjective
 from corl_kernels.policy_loss import linear_policy_loss
-
-_LIKELIHOOD = PolicyObjective(kind="reinforce")
 
 
 # T tokens, H hidden, V vocabulary
@@ -29,9 +26,7 @@ def linear_cross_entropy(
     """
     check_head(hidden, weight)
     advantages = torch.ones(len(hidden), device=hidden.device)
-    return linear_policy_loss(
-        hidden, weight, targets, advantages, token_weights, objective=_LIKELIHOOD, grad_weight_out=grad_weight_out
-    ).loss
+    return linear_policy_loss(hidden, weight, targets, advantages, token_weights, grad_weight_out=grad_weight_out).loss
 
 
 def linear_cross_entropy_reference(hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor) -> Tensor:

@@ -63,6 +63,9 @@ class PolicyObjective:
         return self.kind == "gspo" or self.importance == "sequence"
 
 
+REINFORCE = PolicyObjective()
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyMetrics:
     """Detached 0-d fp32 tensors over the tokens of non-zero weight (all 0 when there are none).

@@ -9,7 +9,14 @@ from torch.autograd.function import once_differentiable
 from corl_kernels.chunks import IGNORE, Head, check_head, check_targets, check_tensor, row_temperature
 from corl_kernels.kl import kl_estimate
 from corl_kernels.logprobs import linear_logprobs_reference
-from corl_kernels.objective import PolicyMetrics, PolicyObjective, TokenInputs, policy_metrics, token_terms
+from corl_kernels.objective import (
+    REINFORCE,
+    PolicyMetrics,
+    PolicyObjective,
+    TokenInputs,
+    policy_metrics,
+    token_terms,
+)
 
 
 # T tokens, H hidden, V vocabulary, S sequences
@@ -107,7 +114,7 @@ def linear_policy_loss(
     advantages: Tensor,
     token_weights: Tensor,
     *,
-    objective: PolicyObjective,
+    objective: PolicyObjective = REINFORCE,
     old_logprobs: Tensor | None = None,
     ref_logprobs: Tensor | None = None,
     rollout_logprobs: Tensor | None = None,
