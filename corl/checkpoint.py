@@ -34,6 +34,13 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed save left behind; the checkpoint it was about to replace gets its name back."""
+    for path in folder.glob(".replaced_*"):
+        final = folder / path.name.removeprefix(".replaced_")
+        if final.exists():
+            shutil.rmtree(path)
+        else:
+            path.rename(final)
     for path in folder.glob(".unfinished_*"):
         shutil.rmtree(path)
 
@@ -56,10 +63,11 @@ def save_checkpoint(
     if world.is_main:
         (unfinished / "state.json").write_text(json.dumps(state))
         np.savez(unfinished / "pool.npz", **cast(Any, arrays))
+        replaced = folder / f".replaced_{name}"
         if final.exists():
-            final.rename(folder / f".unfinished_old_{name}")
+            final.rename(replaced)
         unfinished.rename(final)
-        shutil.rmtree(folder / f".unfinished_old_{name}", ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     world.barrier()
     return final
 

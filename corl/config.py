@@ -4,6 +4,7 @@ Defaults live here and only here. A key that is not here, a value of the wrong t
 ValueError of one line that names the file, the key, the value and the way out.
 """
 
+import math
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -14,7 +15,7 @@ import yaml
 
 Stage = Literal["cold_start", "rl1", "mine", "rl2"]
 Tier = Literal["easy", "moderate", "difficult"]
-EMBEDDED = "embedded"  # model.path and data.train accept it: the tiny model and the teaching graph made on the spot
+EMBEDDED = "embedded"  # model.path: the tiny model made on the spot; files of data: items of the teaching graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Data:
     system: str | None = None
     prompt_tokens: int = 2048
     overlong: Literal["error", "drop"] = "error"
+    drop_context: bool = False  # a control: every prompt without its item's context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +217,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         raise ValueError(f"config {path}: no such file")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"config {path}: expected a mapping of sections, got {type(raw).__name__}")
@@ -259,6 +261,16 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(to_plain(config), sort_keys=False)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Plain YAML takes the last of two equal keys and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.MarkedYAMLError(problem=f"key {twice} stands twice; keep one", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _apply_override(raw: dict, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -271,7 +283,10 @@ def _apply_override(raw: dict, override: str) -> None:
         node = node[section]
         if not isinstance(node, dict):
             raise ValueError(f"override {override!r}: {section} is a value, not a section")
-    node[last] = yaml.safe_load(text)
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {override!r}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
@@ -304,6 +319,8 @@ def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
 def _scalar(hint: type, value: Any, source: str, key: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{source}: {key}: {value} is not a finite number")
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     hint_name = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
@@ -338,23 +355,26 @@ def _check(config: Config, source: str) -> None:
     need(config.stages == order, f"stages: {config.stages} are out of order; write {order}")
     for stage in config.stages:
         need(getattr(config, stage) is not None, f"missing key {stage}: it is named in stages")
-    embedded = config.model.path == EMBEDDED
-    need(embedded or EMBEDDED not in config.data.train, "data.train: embedded items need model.path: embedded")
     need(
         "cold_start" not in config.stages or bool(config.data.traces),
         "data.traces: empty; stage cold_start trains on traces",
     )
-    need(config.run.seed >= 0, f"run.seed: {config.run.seed} is negative")
-    positive = {
-        "data.prompt_tokens": config.data.prompt_tokens,
-        "parallel.tokens_per_micro_batch": config.parallel.tokens_per_micro_batch,
-        "rollout.max_seqs": config.rollout.max_seqs,
-        "rollout.page_size": config.rollout.page_size,
-        "checkpoint.every": config.checkpoint.every,
-        "checkpoint.keep": config.checkpoint.keep,
-        "max_bad_steps": config.max_bad_steps,
-        "eval.samples": config.eval.samples,
-    }
+    need(0 <= config.run.seed < 2**63, f"run.seed: {config.run.seed} is not in 0 .. 2^63 - 1")
+
+    def at_least_one(section: Any, prefix: str, *keys: str) -> None:
+        for key in keys:
+            value = getattr(section, key)
+            need(value is None or value >= 1, f"{prefix}{key}: {value} is not above 0")
+
+    at_least_one(config, "", "max_bad_steps")
+    at_least_one(config.data, "data.", "prompt_tokens")
+    at_least_one(config.parallel, "parallel.", "tokens_per_micro_batch", "timeout_s")
+    at_least_one(config.rollout, "rollout.", "max_seqs", "page_size", "kv_tokens")
+    at_least_one(config.checkpoint, "checkpoint.", "every", "keep")
+    at_least_one(config.eval, "eval.", "every", "samples", "max_tokens", "limit")
+    if config.mine is not None:
+        at_least_one(config.mine, "mine.", "samples", "max_tokens")
+        need(config.mine.temperature >= 0, f"mine.temperature: {config.mine.temperature} is negative")
     for name in ("rl1", "rl2"):
         rl = getattr(config, name)
         if rl is not None:
@@ -363,14 +383,16 @@ def _check(config: Config, source: str) -> None:
                 rl.mix.mine_every is None or config.mine is not None,
                 f"missing key mine: {name}.mix.mine_every mines with its settings",
             )
-            positive |= {f"{name}.{k}": getattr(rl, k) for k in ("max_steps", "prompts_per_step", "max_tokens")}
+            at_least_one(rl, f"{name}.", "max_steps", "prompts_per_step", "max_tokens", "tier_samples")
+            at_least_one(rl.mix, f"{name}.mix.", "mine_every")
+            if rl.plateau is not None:
+                at_least_one(rl.plateau, f"{name}.plateau.", "window")
     for name, section in (("cold_start", config.cold_start), ("rl1", config.rl1), ("rl2", config.rl2)):
         if section is not None:
-            need(section.optim.lr > 0, f"{name}.optim.lr: {section.optim.lr} is not above 0")
-            need(section.optim.max_grad_norm > 0, f"{name}.optim.max_grad_norm: must be above 0")
+            _check_optim(section.optim, f"{name}.optim", need)
     if config.cold_start is not None:
         cold = config.cold_start
-        positive |= {"cold_start.traces_per_step": cold.traces_per_step, "cold_start.epochs": cold.epochs}
+        at_least_one(cold, "cold_start.", "traces_per_step", "epochs", "max_steps", "dev_every")
         need(
             cold.stop_at is None or cold.dev_every is not None,
             "cold_start.stop_at needs cold_start.dev_every: the stop is decided on dev items",
@@ -379,10 +401,21 @@ def _check(config: Config, source: str) -> None:
             cold.dev_every is None or bool(config.data.dev),
             "cold_start.dev_every needs data.dev: no dev items are named",
         )
-        need(cold.mix is None or sum(cold.mix.values()) > 0, "cold_start.mix: the shares add up to 0")
-    for key, value in positive.items():
-        need(value > 0, f"{key}: {value} is not above 0")
+        shares = [1.0] if cold.mix is None else list(cold.mix.values())
+        need(
+            min(shares, default=0) >= 0 and sum(shares) > 0,
+            "cold_start.mix: no share may be negative, and one must be above 0",
+        )
     need(config.eval.every is None or bool(config.data.held_out), "eval.every needs data.held_out: no items are named")
+
+
+def _check_optim(optim: Optim, name: str, need: Any) -> None:
+    for key in ("lr", "eps", "max_grad_norm"):
+        need(getattr(optim, key) > 0, f"{name}.{key}: {getattr(optim, key)} is not above 0")
+    for key in ("warmup_steps", "weight_decay"):
+        need(getattr(optim, key) >= 0, f"{name}.{key}: {getattr(optim, key)} is negative")
+    need(0 <= optim.min_lr_ratio <= 1, f"{name}.min_lr_ratio: {optim.min_lr_ratio} is not in 0 .. 1")
+    need(all(0 <= beta < 1 for beta in optim.betas), f"{name}.betas: {optim.betas}; both must be in 0 .. 1, 1 excluded")
 
 
 def _check_rl(rl: RL, name: str, need: Any) -> None:
@@ -391,6 +424,7 @@ def _check_rl(rl: RL, name: str, need: Any) -> None:
         rl.updates_per_rollout >= 1 and rl.prompts_per_step % rl.updates_per_rollout == 0,
         f"{name}.updates_per_rollout: {rl.updates_per_rollout} does not divide prompts_per_step {rl.prompts_per_step}",
     )
+    need(rl.replace_rounds >= 0, f"{name}.replace_rounds: {rl.replace_rounds} is negative")
     need(rl.temperature > 0, f"{name}.temperature: {rl.temperature}; sampling for a gradient needs one above 0")
     objective = rl.objective
     need(

@@ -133,7 +133,7 @@ def fingerprint(parameters: Parameters, world: World) -> str:
     for parameter in parameters.values():
         local = parameter.to_local().float().contiguous()
         first, _ = local_rows(parameter)
-        start = first * (parameter[0].numel() if parameter.dim() > 1 else 1)
+        start = first * parameter.shape[1:].numel()  # indexing the DTensor itself would gather all of it
         place = torch.arange(start, start + local.numel(), device=local.device)
         sums.append((local.view(torch.int32).flatten().long() * (2 * place + 1)).sum())
     totals = torch.stack(sums)

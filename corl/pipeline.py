@@ -17,6 +17,7 @@ from corl.data.items import Item, Trace, file_sha256, read_items, read_traces
 from corl.data.tokenizer import Tokenizer, encode_prompts
 from corl.evaluation.ablation import ablation_table, write_ablation
 from corl.evaluation.attempts import Prompt, Solver
+from corl.input_checks import check_ids, check_run_dir, check_stages
 from corl.model.checkpoint_io import COPIED, checked_headers
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
@@ -32,6 +33,9 @@ from corl.training.sft import encode_trace, train_sft
 from corl.training.tiny_base import make_base, write_tiny_files
 from corl.training.weights import WeightSource, load_weights
 
+# Of the embedded items, those whose facts are all true. With more of them the facts can be learnt by heart, and a
+# question answered without its context; with none the demo would hold no medicine (see embedded_items).
+REAL_SHARE = 0.1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -45,6 +49,7 @@ class Prepared:
     tokenizer: Tokenizer
     data: Data
     data_hashes: dict[str, str]
+    notes: list[str]  # what was left out of the data and why
 
 
 def prepare(config: Config) -> Prepared:
@@ -64,21 +69,32 @@ def prepare(config: Config) -> Prepared:
         if source.kind == "hugging_face":
             checked_headers(source.path)
         tokenizer = Tokenizer.from_directory(model_files)
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise ValueError(
+            f"model.path {config.model.path}: the tokenizer has {tokenizer.vocab_size} tokens, vocab_size in "
+            f"config.json is {model_config.vocab_size}; use the tokenizer that belongs to the model"
+        )
     items, traces, hashes = _read_data(config)
-    _check_ids(items)
+    check_ids(items, traces)
+    check_stages(config, items["train"], traces)
     longest = max([0] + [s.max_tokens for s in (config.rl1, config.rl2, config.mine) if s is not None])
-    prompts = {name: _prompts(name, found, tokenizer, config, model_config, longest) for name, found in items.items()}
+    notes: list[str] = []
+    prompts = {
+        name: _prompts(name, found, tokenizer, config, model_config, longest, notes) for name, found in items.items()
+    }
     data = Data(**prompts, traces=traces)
     for t in traces:
         length = len(encode_trace(t, tokenizer, config.data.system)[0])
-        for limit, what in (
-            (model_config.max_positions, "positions of the model"),
-            (config.parallel.tokens_per_micro_batch, "parallel.tokens_per_micro_batch"),
+        for limit, what, way_out in (
+            (model_config.max_positions, "positions of the model", "leave it out"),
+            (config.parallel.tokens_per_micro_batch, "parallel.tokens_per_micro_batch", "raise that"),
         ):
             if length > limit:
-                raise ValueError(f"data.traces: trace of {t.item.id} has {length} tokens, above the {limit} {what}")
-    check_run_dir(config)
-    return Prepared(config, source, model_files, tokenizer, data, hashes)
+                raise ValueError(
+                    f"data.traces: trace of {t.item.id} has {length} tokens, above the {limit} {what}; {way_out}"
+                )
+    check_run_dir(config, hashes)
+    return Prepared(config, source, model_files, tokenizer, data, hashes, notes)
 
 
 def find_weights(path: Path) -> tuple[WeightSource, Path]:
@@ -104,12 +120,13 @@ def find_weights(path: Path) -> tuple[WeightSource, Path]:
 def _read_data(config: Config) -> tuple[dict[str, list[Item]], list[Trace], dict[str, str]]:
     names = {"train": config.data.train, "dev": config.data.dev, "held_out": config.data.held_out}
     hashes: dict[str, str] = {}
-    splits = embedded_items(config.run.seed)._asdict() if config.model.path == EMBEDDED else {}
+    named = {file for files in (*names.values(), config.data.traces) for file in files}
+    splits = embedded_items(config.run.seed, real_share=REAL_SHARE)._asdict() if EMBEDDED in named else {}
     items: dict[str, list[Item]] = {}
     for name, files in names.items():
         items[name] = []
         for file in files:
-            if file == EMBEDDED and splits:
+            if file == EMBEDDED:
                 items[name] += splits[name]
                 continue
             items[name] += read_items(file)
@@ -118,30 +135,25 @@ def _read_data(config: Config) -> tuple[dict[str, list[Item]], list[Trace], dict
         raise ValueError("data.train: no items are named")
     traces: list[Trace] = []
     for file in config.data.traces:
-        if file == EMBEDDED and splits:
+        if file == EMBEDDED:
             traces += [trace(item) for item in splits["train"]]
             continue
         traces += read_traces(file)
         hashes[file] = file_sha256(file)
+    if config.data.drop_context:
+        items = {name: [replace(item, context=None) for item in listed] for name, listed in items.items()}
+        traces = [replace(t, item=replace(t.item, context=None)) for t in traces]
     return items, traces, hashes
 
 
-def _check_ids(items: dict[str, list[Item]]) -> None:
-    """One id, one item: draws, pool and logs are keyed by it; and no held-out item is trained on."""
-    for name, listed in items.items():
-        seen: set[str] = set()
-        for item in listed:
-            if item.id in seen:
-                raise ValueError(f"data.{name}: item {item.id} is in it twice; keep one of them")
-            seen.add(item.id)
-    for name in ("dev", "held_out"):
-        shared = {item.id for item in items[name]} & {item.id for item in items["train"]}
-        if shared:
-            raise ValueError(f"data.{name}: {len(shared)} items are in data.train too, the first is {min(shared)}")
-
-
 def _prompts(
-    name: str, items: list[Item], tokenizer: Tokenizer, config: Config, model: ModelConfig, longest: int
+    name: str,
+    items: list[Item],
+    tokenizer: Tokenizer,
+    config: Config,
+    model: ModelConfig,
+    longest: int,
+    notes: list[str],
 ) -> list[Prompt]:
     if not items:
         return []
@@ -157,41 +169,33 @@ def _prompts(
             items, tokenizer, system=config.data.system, limit=limit, overlong=config.data.overlong
         )
     except ValueError as error:
-        raise ValueError(f"data.{name} (data.prompt_tokens, data.overlong): {error}") from None
+        rule = "the limit is data.prompt_tokens"
+        if limit < config.data.prompt_tokens:
+            rule = f"the limit is the model's {model.max_positions} positions less max_tokens {reserve}"
+        raise ValueError(f"data.{name}: {error} (data.overlong); {rule}") from None
     if dropped:
-        print(f"data.{name}: {len(dropped)} prompts over {limit} tokens dropped (overlong: drop), first {dropped[0]}")
-    if name == "train" and limit + longest > config.parallel.tokens_per_micro_batch and longest:
-        widest = max(map(len, ids)) + longest
-        if widest - 1 > config.parallel.tokens_per_micro_batch:
+        notes.append(f"data.{name}: {len(dropped)} prompts over {limit} tokens left out, the first is {dropped[0]}")
+    widest, page = max(map(len, ids)) + reserve, config.rollout.page_size
+    wanted = {"rollout.kv_tokens": (config.rollout.kv_tokens, -(-widest // page) * page)}
+    if name == "train":
+        wanted["parallel.tokens_per_micro_batch"] = config.parallel.tokens_per_micro_batch, widest - 1
+    for key, (given, least) in wanted.items():
+        if reserve and given is not None and given < least:
             raise ValueError(
-                f"parallel.tokens_per_micro_batch {config.parallel.tokens_per_micro_batch} cannot hold a prompt of "
-                f"{widest - longest} and max_tokens {longest}; raise it"
+                f"{key}: {given} is too small for data.{name}, whose longest prompt has {widest - reserve} tokens and "
+                f"max_tokens is {reserve}; raise it to {least} or more"
             )
     return [Prompt(item, prompt) for item, prompt in zip(kept, ids, strict=True)]
-
-
-def check_run_dir(config: Config) -> None:
-    """A run directory is continued only by the run that began it: same seed, model, data and stages."""
-    path = Path(config.run.dir) / "config.yaml"
-    if not path.exists():
-        return
-    import yaml
-
-    before, now = yaml.safe_load(path.read_text()), json.loads(json.dumps(to_plain(config)))
-    for key in ("run", "model", "data", "stages"):
-        was = before.get(key)
-        if json.loads(json.dumps(was)) != now[key] and not (key == "run" and was.get("seed") == now[key]["seed"]):
-            raise ValueError(
-                f"run.dir {config.run.dir}: holds a run with another `{key}` section; continue it with the same one, "
-                "or choose another run.dir"
-            )
 
 
 def run(prepared: Prepared, world: World) -> None:
     """Run every stage that is not done yet, from the newest complete checkpoint of run.dir if there is one."""
     session = open_session(prepared, world)
     config, state = session.config, session.state
+    for note in prepared.notes:
+        _say(world, note)
     order = [*config.stages, "done"]
+    _write_lineage(session)  # a kill may have come between the last checkpoint and this file
     if state.stage == "done":
         _say(world, f"{session.run_dir}: all stages are done")
     if not state.ablation and session.data.held_out and state.step == 0 and state.stage_step == 0:

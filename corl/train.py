@@ -1,6 +1,6 @@
 """torchrun corl/train.py CONFIG [key.sub=value ...]: run the stages of a configuration.
 
-Exit code 0: done. 1: the run stopped itself (too many non-finite steps). 2: the input is wrong; one line says what.
+Exit code 0: done. 1: the run stopped itself; it says why. 2: the input is wrong; one line says what.
 """
 
 import os
@@ -25,10 +25,12 @@ PEERS_WAIT_S = 20  # how long a rank holds back its own exit for local rank 0 to
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] in (["-h"], ["--help"]):
         print(__doc__.strip())
-        raise SystemExit(0 if arguments else 2)
+        return
     try:
+        if not arguments:
+            raise ValueError("no CONFIG is given; call `torchrun corl/train.py CONFIG [key.sub=value ...]`")
         config = load_config(arguments[0], arguments[1:])
         from corl.pipeline import prepare, run  # torch and its imports, only for a config that holds
 
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> None:
     import torch.distributed as dist
 
     from corl.parallel import init_world
-    from corl.training.session import BadStepsError
+    from corl.training.session import StoppedError
 
     if not torch.cuda.is_available():
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> None:
     world = init_world(config.parallel.timeout_s)
     try:
         run(prepared, world)
-    except BadStepsError as error:
+    except StoppedError as error:
         if LOCAL_RANK == 0:
             print(f"stopped: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None

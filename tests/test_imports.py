@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top; a module may import from its own row and from every row below it.
 LAYERS = [
     ("cli", "train"),
-    ("pipeline", "export"),
+    ("pipeline", "export", "input_checks"),
     ("training", "curriculum", "rods", "evaluation"),
     ("rollout",),
     ("model", "data", "grading", "checkpoint", "parallel", "observe"),
@@ -38,8 +38,15 @@ def imports(path: Path) -> list[tuple[str, bool]]:
             found += [(alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append((node.module, id(node) in top))
+            # `from package import module` is an import of the module, not of the package's own names.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [(name if is_module(name) else node.module, id(node) in top) for name in names]
     return found
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def area(module: str) -> str | None:

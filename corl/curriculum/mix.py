@@ -25,16 +25,16 @@ class Draw:
 def sides(pool: Pool, mix: Mix) -> list[Side]:
     """The sides of `mix` as the pool stands now; an item may be on no side.
 
-    mined: an item that no policy has attempted counts as wrong, so that it is not lost.
+    An item that no policy has attempted is not lost: mined counts it as wrong, drop_never_passed keeps it.
     """
     tier = np.array([t or "" for t in pool.tier])
     if mix.by == "difficulty":
         hard, simple = np.isin(tier, mix.hard_tiers), tier == "easy"
         return [Side("hard", mix.hard, np.flatnonzero(hard)), Side("simple", mix.simple, np.flatnonzero(simple))]
-    admitted = pool.ever_passed() if mix.drop_never_passed else np.ones(len(pool.ids), bool)
+    rates = pool.pass_rates()
+    admitted = pool.ever_passed() | np.isnan(rates) if mix.drop_never_passed else np.ones(len(pool.ids), bool)
     if mix.by == "uniform":
         return [Side("all", 1.0, np.flatnonzero(admitted))]
-    rates = pool.pass_rates()
     wrong = np.isnan(rates) | (rates < mix.wrong_below)
     return [
         Side("right", mix.right, np.flatnonzero(admitted & ~wrong)),
@@ -57,7 +57,10 @@ def draw(pool: Pool, mix: Mix, count: int, *, seed: int, step: int, excluded: fr
         ties = rng.random(len(pool.ids))[members]
         queues.append(members[np.lexsort((ties, pool.draws[members]))].tolist())
     if not any(queues) and not excluded:
-        raise ValueError(f"no prompt to draw: no item of {len(pool.ids)} is on any side of the mix (by: {mix.by})")
+        raise ValueError(
+            f"no prompt to draw: no item of {len(pool.ids)} is on any side of the mix (by: {mix.by}); "
+            "name more mix.hard_tiers, unset mix.drop_never_passed or take mix.by: uniform"
+        )
     wanted = _quotas([side.share for side in all_sides], count, rng.random())
     taken = [queue[:want] for queue, want in zip(queues, wanted, strict=True)]
     for k, queue in enumerate(queues):

@@ -63,7 +63,8 @@ class Tokenizer:
     def from_directory(cls, path: str | Path) -> "Tokenizer":
         """The tokenizer of a directory with tokenizer.json; nothing is downloaded.
 
-        Raises ValueError naming the directory when it has no tokenizer.json, no eos, or a config that is not JSON.
+        Raises ValueError naming the directory when it has no tokenizer.json, a damaged one, no eos, or a config that is
+        not JSON.
         """
         directory = Path(path)
         if not (directory / "tokenizer.json").is_file():
@@ -73,7 +74,10 @@ class Tokenizer:
         from transformers import PreTrainedTokenizerFast  # 1.2 s, so only here
 
         # AutoTokenizer picks a class by config.json's model_type, whose pre-tokenizer may differ from the saved one.
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+        except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
+            raise ValueError(f"{directory}: its tokenizer files cannot be read ({error}); restore them") from error
         configured = [id_ for name in ("generation_config.json", "config.json") for id_ in _eos_ids(directory / name)]
         return cls(tokenizer, configured_eos=configured)
 
@@ -100,7 +104,16 @@ class Tokenizer:
     def _render(self, messages: list[dict[str, str]], *, generation: bool) -> str:
         if not self.has_chat_template:
             return "".join(message["content"] + "\n" for message in messages)
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
+        from jinja2 import TemplateError  # transformers loads it only here too
+
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
+        except TemplateError as error:
+            roles = " and ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"{self._tokenizer.name_or_path}: its chat template refuses {roles} ({error}); correct the template "
+                "or, where it takes no system turn, leave data.system out"
+            ) from error
 
     def _end_of_turn(self, eos_ids: set[int]) -> tuple[int, ...]:
         if not self.has_chat_template:

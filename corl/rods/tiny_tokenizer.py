@@ -1,6 +1,6 @@
 """A word-level tokenizer for the embedded items: every entity, fixed phrase and letter is one token.
 
-A prompt then has 54 tokens and a completion with its end 9 to 11, so that a model of three small layers learns the
+A prompt then has 54 tokens and a completion with its end 10 to 18, so that a model of three small layers learns the
 task on one core in minutes. White space and the marks "->", ".", ":", "?" only separate; they are not tokens.
 """
 

@@ -8,8 +8,10 @@ from corl.data.items import Item, Trace
 
 
 def trace(item: Item) -> Trace:
-    """The asked path, node by node, then the letter.
+    """The asked path, node by node, then the options read in order until the one that the path ends at.
 
+    Reading them in order makes the letter a matter of copying: the smallest models cannot look back from an option's
+    text to the letter before it.
     Raises ValueError for an item without meta["path"], or whose path does not end at the gold option.
     """
     path = item.meta.get("path")
@@ -17,7 +19,8 @@ def trace(item: Item) -> Trace:
         raise ValueError(f"item {item.id!r} has no meta['path']; use templated_trace")
     if path[-1] != item.options.get(item.answer):
         raise ValueError(f"item {item.id!r}: the path ends at {path[-1]!r}, the answer is {item.answer!r}; correct one")
-    completion = _completion(f"{' -> '.join(path)}: {item.answer}", item.answer)
+    read = [f"{letter}. {text}" for letter, text in item.options.items() if letter <= item.answer]
+    completion = _completion("\n".join([" -> ".join(path), *read]), item.answer)
     return Trace(item, completion, "embedded-graph", {"answer": True}, label_conditioned=False)
 
 

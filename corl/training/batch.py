@@ -40,7 +40,7 @@ class MicroBatch:
     max_seqlen: int
     rows: Tensor  # [R] int64, the places in T whose next token is a target: only they enter the head
     targets: Tensor  # [R] int64
-    target_cu_seqlens: Tensor  # [S + 1] int32, sequence boundaries within R
+    target_cu_seqlens: Tensor  # [S + 1] int32 on the CPU, sequence boundaries within R
     advantages: Tensor  # [R] fp32
     token_weights: Tensor  # [R] fp32
     rollout_logprobs: Tensor | None  # [R] fp32, the engine's
@@ -118,7 +118,7 @@ def micro_batch(sequences: list[TrainSequence], device: torch.device) -> MicroBa
         max_seqlen=max(b - a for a, b in zip(bounds, bounds[1:], strict=False)),
         rows=tensor(rows, torch.int64),
         targets=tensor(targets, torch.int64),
-        target_cu_seqlens=tensor(target_bounds, torch.int32),
+        target_cu_seqlens=torch.tensor(target_bounds, dtype=torch.int32),
         advantages=tensor(advantages, torch.float32),
         token_weights=tensor(weights, torch.float32),
         rollout_logprobs=tensor(rollout_logprobs, torch.float32) if len(rollout_logprobs) == len(targets) else None,

@@ -16,10 +16,10 @@ from corl.observe.metrics import PhaseTimer, replace_text
 from corl.observe.progress import Progress, readable
 from corl.training.advantages import Group, make_group, train_sequences
 from corl.training.batch import MicroBatch, micro_batch, pack
-from corl.training.mine import mine
+from corl.training.mine import mine, tier_items
 from corl.training.policy_metrics import policy_metrics
 from corl.training.reference import Reference
-from corl.training.session import Session
+from corl.training.session import Session, StoppedError
 from corl.training.trainer import Head, Trainer, Update
 from corl_kernels import PolicyObjective, linear_policy_loss
 
@@ -31,9 +31,12 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
     reference = Reference.of_stage_start(session) if rl.objective.kl_coef else None
     progress = Progress(name, rl.max_steps, state.stage_step, shown=session.world.is_main)
     why = "max_steps" if state.stage_step >= rl.max_steps else ""
+    timer = PhaseTimer()
     while not why:
-        timer = PhaseTimer()
-        mined = None
+        tiered, mined = 0, None
+        if rl.mix.by == "difficulty" and state.stage_step == 0:
+            with timer("tier"):
+                tiered = tier_items(session, rl)
         if rl.mix.mine_every is not None and state.stage_step and state.stage_step % rl.mix.mine_every == 0:
             assert config.mine is not None
             with timer("mine"):
@@ -58,17 +61,19 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
 
         with timer("eval"):
             held_out = session.evaluate_when_due()
-        with timer("checkpoint"):
-            write_rollout(session, rollout)
-            session.checkpoint_when_due(trainer, ended=bool(why))
+        write_rollout(session, rollout)
         line = _metrics_line(session, name, rollout, updates, policy)
         line |= {"plateau": to_plain(plateau)} if plateau else {}
+        line |= {"tiered": tiered} if tiered else {}
         line |= {"mined": mined} if mined else {}
         line |= {"eval": held_out.row("eval")} if held_out else {}
         line |= {"seconds": timer.seconds}
         if session.log is not None:
             session.log.write(line)
         _show(progress, line)
+        timer = PhaseTimer()
+        with timer("checkpoint"):  # after the step's line, which a kill would lose otherwise; the next one has its time
+            session.checkpoint_when_due(trainer, ended=bool(why))
         session.stop_if_stuck(updates[-1])
     progress.close()
     return why
@@ -82,7 +87,7 @@ class RolloutStep:
     policy_version: int  # of the weights that sampled
     draws: list[Draw]
     zero_variance: float  # share of the groups first drawn whose rewards were all equal
-    replaced: int
+    replaced: int  # groups without variance whose place one with variance took
 
     @property
     def mean_reward(self) -> float:
@@ -100,19 +105,22 @@ def roll_out(session: Session, rl: RL) -> RolloutStep:
     kept: list[Group] = []
     spare: list[Group] = []
     draws: list[Draw] = []
-    first_share = 0.0
+    first_share, replaced = 0.0, 0
     for round_ in range(1 + (rl.replace_rounds if rl.zero_variance == "replace" else 0)):
         missing = rl.prompts_per_step - len(kept)
         if missing == 0 or len(drawn) == len(session.pool.ids):
             break
-        found = draw(
-            session.pool,
-            rl.mix,
-            missing,
-            seed=session.config.run.seed,
-            step=(round_ << 32) + session.state.step,
-            excluded=frozenset(drawn),
-        )
+        try:
+            found = draw(
+                session.pool,
+                rl.mix,
+                missing,
+                seed=session.config.run.seed,
+                step=(round_ << 32) + session.state.step,
+                excluded=frozenset(drawn),
+            )
+        except ValueError as error:
+            raise StoppedError(f"{session.state.stage}: {error}") from None
         if not found.indices:
             break
         drawn += found.indices
@@ -120,12 +128,13 @@ def roll_out(session: Session, rl: RL) -> RolloutStep:
         groups = _groups(session, rl, found.indices)
         if round_ == 0:
             first_share = sum(g.zero_variance for g in groups) / len(groups)
+        else:
+            replaced += sum(not g.zero_variance for g in groups)
         if rl.zero_variance == "replace":
             kept += [g for g in groups if not g.zero_variance]
             spare += [g for g in groups if g.zero_variance]
         else:
             kept += groups
-    replaced = max(0, len(kept) + len(spare) - rl.prompts_per_step)
     groups = (kept + spare)[: rl.prompts_per_step]
     return RolloutStep(groups, session.state.policy_version, draws, first_share, replaced)
 

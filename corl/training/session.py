@@ -21,7 +21,11 @@ from corl.training.trainer import Trainer, Update
 from corl.training.weights import WeightSource
 
 
-class BadStepsError(RuntimeError):
+class StoppedError(RuntimeError):
+    """The run cannot go on as configured. Every rank raises it alike; the checkpoints written so far are whole."""
+
+
+class BadStepsError(StoppedError):
     """Too many steps in a row had a loss or a gradient norm that is not finite."""
 
 

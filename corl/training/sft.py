@@ -32,8 +32,8 @@ def train_sft(session: Session, stage: ColdStart) -> str:
     progress = Progress("cold_start", total, state.stage_step, shown=session.world.is_main)
     ended = state.stage_step >= total
     why = "steps"
+    timer = PhaseTimer()
     while not ended:
-        timer = PhaseTimer()
         chosen = next(batches)
         tokens = sum(len(ids) - prompt_len for ids, prompt_len in (encoded[i] for i in chosen))
         sequences = [
@@ -57,8 +57,6 @@ def train_sft(session: Session, stage: ColdStart) -> str:
         ended = ended or state.stage_step >= total
         with timer("eval"):
             held_out = session.evaluate_when_due()
-        with timer("checkpoint"):
-            session.checkpoint_when_due(trainer, ended=ended)
         numbers = {"loss": update.loss, "grad_norm": update.grad_norm, "lr": update.lr}
         if session.log is not None:
             session.log.write(
@@ -71,6 +69,9 @@ def train_sft(session: Session, stage: ColdStart) -> str:
             )
         shown = {"dev": dev.accuracy, "dev_letter_min": min(dev.by_letter.values())} if dev else {}
         progress.step(readable({"step": state.step, **numbers, **shown, "s": sum(timer.seconds.values())}))
+        timer = PhaseTimer()
+        with timer("checkpoint"):  # after the step's line, which a kill would lose otherwise; the next one has its time
+            session.checkpoint_when_due(trainer, ended=ended)
         if not update.applied:
             progress.note(f"step {state.step} skipped, not finite: {', '.join(update.bad_items[:8])}")
             session.stop_if_stuck(update)

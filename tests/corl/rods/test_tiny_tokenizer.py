@@ -57,10 +57,11 @@ def test_every_prompt_is_54_tokens_without_an_unknown_one(tokenizer):
 
 
 @pytest.mark.parametrize("index", [0, 8, 16], ids=["1 hop", "2 hops", "3 hops"])
-def test_a_completion_is_path_letter_and_tags(tokenizer, index):
+def test_a_completion_is_path_options_letter_and_tags(tokenizer, index):
     item = ITEMS[index]
     ids = tokenizer.encode(trace(item).completion + "<|im_end|>", add_special_tokens=False)
-    tokens = ["<think>", *item.meta["path"], item.answer, "</think>", "<answer>", item.answer, "</answer>"]
+    read = [part for letter, text in item.options.items() if letter <= item.answer for part in (letter, text)]
+    tokens = ["<think>", *item.meta["path"], *read, "</think>", "<answer>", item.answer, "</answer>"]
     assert tokenizer.convert_ids_to_tokens(ids) == [*tokens, "<|im_end|>"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == " ".join(tokens)
 

@@ -27,12 +27,14 @@ CHINESE = Item(
 
 
 @pytest.mark.parametrize("index", [0, 8, 16], ids=["1 hop", "2 hops", "3 hops"])
-def test_a_trace_is_the_asked_path_and_the_letter(index):
+def test_a_trace_is_the_asked_path_and_the_options_up_to_the_answer(index):
     item = ITEMS[index]
     made = trace(item)
     path = " -> ".join(item.meta["path"])
     assert len(item.meta["path"]) == index // 8 + 2
-    assert made.completion == f"<think>{path}: {item.answer}</think>\n<answer>{item.answer}</answer>"
+    letters = "ABCD"[: "ABCD".index(item.answer) + 1]
+    read = "".join(f"\n{letter}. {item.options[letter]}" for letter in letters)
+    assert made.completion == f"<think>{path}{read}</think>\n<answer>{item.answer}</answer>"
     assert (made.item, made.teacher, made.checks, made.label_conditioned) == (
         item, "embedded-graph", {"answer": True}, False,
     )  # fmt: skip

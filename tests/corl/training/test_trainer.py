@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from corl.config import Optim
+from corl.model.attention import packed_attention
+from corl.training.batch import TrainSequence, micro_batch
+from corl.training.optimizer import build_optimizer
+from corl.training.trainer import Trainer
+from corl_kernels import linear_cross_entropy, linear_logprobs, linear_policy_loss
+
+CPU = torch.device("cpu")
+OPTIM = Optim(lr=3e-3, warmup_steps=2, weight_decay=0.1, max_grad_norm=0.5)
+
+
+def sequence(k: int, advantage: float = 1.0) -> TrainSequence:
+    ids = [(11 * k + 7 * j) % 61 for j in range(6 + k % 5)]
+    return TrainSequence(f"s{k}", ids, 2 + k % 2, 0.05, advantage * (-1) ** k)
+
+
+def micro_batches(*bins: int):
+    """One micro-batch of so many sequences each; 0 is the empty bin."""
+    numbers = iter(range(100))
+    return [micro_batch([sequence(next(numbers)) for _ in range(size)], CPU) for size in bins]
+
+
+def policy_head(batch):
+    def head(hidden, weight):
+        return linear_policy_loss(hidden, weight, batch.targets, batch.advantages, batch.token_weights)
+
+    return head
+
+
+def plain_steps(decoder, optim, steps):
+    """The same updates on an unsharded decoder, written out; returns (losses, gradient norms before clipping)."""
+    parameters = dict(decoder.named_parameters())
+    optimizer = build_optimizer(parameters, optim)
+    losses, norms = [], []
+    for step, batches in enumerate(steps):
+        optimizer.zero_grad()
+        total = 0.0
+        for batch in batches:
+            hidden = decoder(batch.input_ids, batch.position_ids, packed_attention(batch.cu_seqlens, batch.max_seqlen))
+            logits = hidden[batch.rows] @ decoder.head_weight.T
+            logprobs = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+            loss = -(batch.token_weights * batch.advantages * logprobs).sum()
+            loss.backward()
+            total += loss.item()
+        norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in parameters.values()])).item()
+        for parameter in parameters.values():
+            parameter.grad *= min(1.0, optim.max_grad_norm / (norm + 1e-6))
+        for group in optimizer.param_groups:
+            group["lr"] = optim.lr * min(1.0, (step + 1) / optim.warmup_steps)
+        optimizer.step()
+        losses.append(total)
+        norms.append(norm)
+    return losses, norms
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("max_grad_norm", [0.5, 1e9])
+def test_an_update_is_adamw_on_the_unsharded_model(world, make_decoder, make_sharded, tied, max_grad_norm):
+    steps = [micro_batches(3, 2, 4), micro_batches(5), micro_batches(2, 0, 1)]
+    # Rounding of a gradient near 0 must not become a whole step: eps well above it.
+    optim = replace(OPTIM, max_grad_norm=max_grad_norm, eps=1e-4)
+    decoder, parameters = make_sharded(seed=2, tied=tied)
+    trainer = Trainer(decoder, parameters, world, optim, 10)
+    updates = [trainer.update(batches, policy_head, step) for step, batches in enumerate(steps)]
+
+    plain = make_decoder(seed=2, tied=tied)
+    before = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    losses, norms = plain_steps(plain, optim, steps)
+    assert [u.loss for u in updates] == pytest.approx(losses, abs=1e-6)
+    assert [u.grad_norm for u in updates] == pytest.approx(norms, rel=1e-6)
+    assert (norms[0] > optim.max_grad_norm) is (max_grad_norm == 0.5)
+    assert [u.lr for u in updates] == [1.5e-3, 3e-3, 3e-3]
+    assert all(u.applied and not u.bad_items for u in updates)
+    for name, weight in plain.named_parameters():
+        torch.testing.assert_close(parameters[name].full_tensor(), weight, rtol=0, atol=1e-6)
+        assert not torch.allclose(weight, before[name], rtol=0, atol=1e-4), name
+
+
+def test_accumulation_is_the_same_as_one_batch(world, make_sharded):
+    weights = {}
+    # An eps of 1 makes the first step a smooth function of the gradient.
+    optim = replace(OPTIM, eps=1.0, lr=0.5)
+    for split in ((9,), (4, 5), (1,) * 9, (3, 0, 6)):
+        decoder, parameters = make_sharded()
+        update = Trainer(decoder, parameters, world, optim, 10).update(micro_batches(*split), policy_head, 0)
+        weights[split] = update, {name: p.full_tensor().detach().clone() for name, p in parameters.items()}
+    whole, expected = weights.pop((9,))
+    for update, found in weights.values():
+        assert update.loss == pytest.approx(whole.loss, abs=1e-6)
+        assert update.grad_norm == pytest.approx(whole.grad_norm, rel=1e-6)
+        for name, weight in expected.items():
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
+
+
+def test_activation_checkpointing_changes_no_bit(world, make_sharded):
+    found = []
+    for enabled in (False, True):
+        decoder, parameters = make_sharded()
+        decoder.set_activation_checkpointing(enabled)
+        trainer = Trainer(decoder, parameters, world, OPTIM, 10)
+        updates = [trainer.update(micro_batches(3, 4), policy_head, step) for step in range(2)]
+        numbers = [(u.loss, u.grad_norm) for u in updates]
+        found.append((numbers, {name: p.full_tensor().detach().clone() for name, p in parameters.items()}))
+    (plain_numbers, plain), (numbers, recomputed) = found
+    assert numbers == plain_numbers
+    assert all(torch.equal(recomputed[name], weight) for name, weight in plain.items())
+
+
+def test_scoring_and_updating_see_the_same_log_probs(world, make_sharded):
+    decoder, parameters = make_sharded()
+    trainer = Trainer(decoder, parameters, world, OPTIM, 10)
+    batches = micro_batches(3, 4)
+    for step in range(2):  # after an update the score is that of the new weights
+        scored = [trainer.score(batch, 1.0) for batch in batches]
+        update = trainer.update(batches, policy_head, step)
+        for logprobs, output in zip(scored, update.outputs, strict=True):
+            assert torch.equal(logprobs, output[1])
+            assert not logprobs.requires_grad
+        assert not any(x.requires_grad for output in update.outputs for x in output[:3])
+    assert not torch.equal(trainer.score(batches[0], 1.0), scored[0])
+
+
+def test_the_head_sees_only_the_rows_that_are_learnt_from(world, make_sharded):
+    decoder, parameters = make_sharded()
+    trainer = Trainer(decoder, parameters, world, OPTIM, 10)
+    (batch,) = micro_batches(4)
+    seen = []
+
+    def head(hidden, weight):
+        seen.append(tuple(hidden.shape))
+        logprobs = linear_logprobs(hidden, weight, batch.targets).logprobs
+        return linear_cross_entropy(hidden, weight, batch.targets, batch.token_weights), logprobs
+
+    update = trainer.update([batch], lambda _: head, 0)
+    assert seen == [(len(batch.targets), 32)]
+    assert update.loss == pytest.approx(-(batch.token_weights * update.outputs[0][1]).sum().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("poison", ["logprob", "loss", "gradient"])
+def test_a_step_that_is_not_finite_is_skipped_and_names_its_items(world, make_sharded, poison):
+    decoder, parameters = make_sharded()
+    trainer = Trainer(decoder, parameters, world, OPTIM, 10)
+    batches = micro_batches(2, 3)
+    trainer.update(batches, policy_head, 0)
+    weights = {name: p.full_tensor().detach().clone() for name, p in parameters.items()}
+    moments = {name: trainer.optimizer.state[p]["exp_avg"].full_tensor().clone() for name, p in parameters.items()}
+
+    def make_head(batch):
+        second = batch is batches[1]
+
+        def head(hidden, weight):
+            output = linear_policy_loss(hidden, weight, batch.targets, batch.advantages, batch.token_weights)
+            loss, logprobs = output.loss, output.logprobs.clone()
+            if second and poison == "logprob":
+                start, end = batch.target_cu_seqlens[1:3].tolist()
+                logprobs[start:end] = torch.nan
+                loss = loss + torch.nan
+            if second and poison == "loss":
+                loss = loss + torch.inf
+            if second and poison == "gradient":
+                loss = loss + (hidden.sum() * 0.0).sqrt()  # a finite loss whose slope is 0 x inf
+            return loss, logprobs
+
+        return head
+
+    update = trainer.update(batches, make_head, 1)
+    assert not update.applied
+    expected = {"logprob": ["s3"], "loss": ["s2", "s3", "s4"], "gradient": ["s0", "s1", "s2", "s3", "s4"]}
+    assert update.bad_items == expected[poison]
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter.full_tensor(), weights[name])
+        assert torch.equal(trainer.optimizer.state[parameter]["exp_avg"].full_tensor(), moments[name])
+        assert parameter.grad is None
+    # The next step is as if this one had never been.
+    assert trainer.update(batches, policy_head, 1).applied
