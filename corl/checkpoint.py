@@ -7,6 +7,7 @@ number of ranks), state.json (position, history, lineage) and pool.npz.
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -99,5 +100,7 @@ def iter_model_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
             entry = entries[key]
             assert isinstance(entry, TensorStorageMetadata), key
             tensor = {key: torch.empty(entry.size, dtype=torch.float32)}
-            dcp.load(tensor, storage_reader=reader, no_dist=True)
+            with warnings.catch_warnings():  # no_dist asks for just what it warns about
+                warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+                dcp.load(tensor, storage_reader=reader, no_dist=True)
             yield key.removeprefix("model."), tensor[key]

@@ -103,14 +103,14 @@ def _rods_distill(options: argparse.Namespace) -> None:
 
 
 def _grade(options: argparse.Namespace) -> None:
+    from corl.data.items import write_whole
     from corl.grading import grade_file
-    from corl.observe.metrics import replace_text
 
-    text = "".join(line + "\n" for line in grade_file(options.file))
+    lines = [line + "\n" for line in grade_file(options.file)]
     if options.out is None:
-        sys.stdout.write(text)
+        sys.stdout.writelines(lines)
     else:
-        replace_text(Path(options.out), text)
+        write_whole(options.out, (line.encode() for line in lines))
 
 
 def _export(options: argparse.Namespace) -> None:

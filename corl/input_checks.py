@@ -32,7 +32,8 @@ def check_ids(items: dict[str, list[Item]], traces: list[Trace]) -> None:
 def check_stages(config: Config, items: list[Item], traces: list[Trace]) -> None:
     """Every stage has an objective that exists and something to draw; items without a tier get one later."""
     mix = config.cold_start.mix if config.cold_start is not None and "cold_start" in config.stages else None
-    if mix is not None and not any(mix.get(trace.item.difficulty) for trace in traces):
+    taught = {trace.item.difficulty for trace in traces}
+    if mix is not None and not any(share for tier, share in mix.items() if tier in taught):
         raise ValueError(f"cold_start.mix: no trace has a difficulty with a share in {mix}; leave it out or add traces")
     found = {item.difficulty for item in items}
     for name, rl in (("rl1", config.rl1), ("rl2", config.rl2)):

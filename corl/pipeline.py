@@ -14,7 +14,7 @@ from corl.checkpoint import checkpoint_name, complete_checkpoints, load_state, r
 from corl.config import EMBEDDED, Config, dump_config, to_plain
 from corl.curriculum.pool import Pool
 from corl.data.items import Item, Trace, file_sha256, read_items, read_traces
-from corl.data.tokenizer import Tokenizer, encode_prompts
+from corl.data.tokenizer import OverlongError, Tokenizer, encode_prompts
 from corl.evaluation.ablation import ablation_table, write_ablation
 from corl.evaluation.attempts import Prompt, Solver
 from corl.input_checks import check_ids, check_run_dir, check_stages
@@ -107,7 +107,7 @@ def find_weights(path: Path) -> tuple[WeightSource, Path]:
     if (path / "checkpoints").is_dir():
         found = complete_checkpoints(path / "checkpoints")
         if not found:
-            raise ValueError(f"{path}: this run has no complete checkpoint yet; let it reach checkpoint.every steps")
+            raise ValueError(f"model.path {path}: this run has no complete checkpoint yet; let it come to its first")
         return WeightSource("checkpoint", found[-1]), path / "model_files"
     if (path / "config.json").is_file():
         return WeightSource("hugging_face", path), path
@@ -132,7 +132,7 @@ def _read_data(config: Config) -> tuple[dict[str, list[Item]], list[Trace], dict
             items[name] += read_items(file)
             hashes[file] = file_sha256(file)
     if not items["train"]:
-        raise ValueError("data.train: no items are named")
+        raise ValueError("data.train: empty; name at least one file of items")
     traces: list[Trace] = []
     for file in config.data.traces:
         if file == EMBEDDED:
@@ -168,7 +168,7 @@ def _prompts(
         kept, ids, dropped = encode_prompts(
             items, tokenizer, system=config.data.system, limit=limit, overlong=config.data.overlong
         )
-    except ValueError as error:
+    except OverlongError as error:
         rule = "the limit is data.prompt_tokens"
         if limit < config.data.prompt_tokens:
             rule = f"the limit is the model's {model.max_positions} positions less max_tokens {reserve}"

@@ -21,6 +21,10 @@ PROTOCOL_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _PROBE = "PROBE"
 
 
+class OverlongError(ValueError):
+    """Prompts are longer than the limit."""
+
+
 class Tokenizer:
     """Text to ids and back, and the conventions of a model's chat template.
 
@@ -143,7 +147,7 @@ def encode_prompts(
 ) -> tuple[list[Item], list[list[int]], list[str]]:
     """Prompts of at most `limit` tokens: (kept items, their prompt ids, ids of the items dropped), in the given order.
 
-    Raises ValueError when `overlong` is "error" and a prompt is too long, or when nothing is kept.
+    Raises OverlongError when `overlong` is "error" and a prompt is too long, or when nothing is kept.
     """
     if overlong not in ("error", "drop"):
         raise ValueError(f'overlong={overlong!r}; make it "error" or "drop"')
@@ -161,7 +165,7 @@ def encode_prompts(
             dropped.append(item.id)
     if dropped and (overlong == "error" or not kept):
         advice = f"raise the limit to {longest}" + (', or drop them with overlong="drop"' if kept else "")
-        raise ValueError(
+        raise OverlongError(
             f"{len(dropped)} of {len(items)} prompts are longer than {limit} tokens, the first is item {dropped[0]!r}; "
             f"{advice}"
         )

@@ -123,7 +123,8 @@ class Session:
         if settings.every is None or self.state.stage_step % settings.every:
             return None
         result = self.evaluate(self.data.held_out[: settings.limit], settings.samples)
-        if self.state.best is None or result.accuracy > self.state.best["accuracy"]:
+        better = self.state.best is None or result.accuracy > self.state.best["accuracy"]
+        if better and not self.state.bad_streak:  # the checkpoint of a skipped step is never written
             name = checkpoint_name(self.state.step, self.state.stage)
             self.state.best = {"step": self.state.step, "accuracy": result.accuracy, "checkpoint": name}
         return result

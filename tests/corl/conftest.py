@@ -48,9 +48,11 @@ def make_attempt():
 
 @pytest.fixture(scope="module")
 def world():
-    """The process group of one rank that a run without torchrun makes for itself."""
-    yield init_world(60)
-    dist.destroy_process_group()
+    """The process group of one rank that a run without torchrun makes for itself; on the CPU, also beside a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield init_world(60)
+        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")
@@ -72,13 +74,13 @@ def make_decoder():
 
 @pytest.fixture
 def make_sharded(world, make_decoder):
-    """make_sharded(seed, tied): (decoder, its sharded parameters) with the weights of make_decoder(seed, tied)."""
+    """make_sharded(seed, tied, dtype): (decoder, its parameters) of make_decoder(seed, tied), to compute in dtype."""
 
-    def make(seed: int = 0, tied: bool = True):
+    def make(seed: int = 0, tied: bool = True, dtype: torch.dtype = torch.float32):
         whole = make_decoder(seed, tied)
         with torch.device("meta"):
             decoder = Decoder(whole.config)
-        parameters = shard_decoder(decoder, world, compute_dtype=torch.float32, reshard_after_forward=True)
+        parameters = shard_decoder(decoder, world, compute_dtype=dtype, reshard_after_forward=True)
         for name, full in whole.named_parameters():
             copy_full(parameters[name], full)
         return decoder, parameters

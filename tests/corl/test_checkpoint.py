@@ -105,11 +105,13 @@ def test_a_kill_while_replacing_keeps_the_old_checkpoint(world, tmp_path, monkey
 def test_checkpoints_are_in_the_order_of_the_run(make_folders):
     folder = make_folders(
         "step_000010_rl2", "step_000010_mine", "step_000002_cold_start", "step_000010_rl1", "step_1000000_rl2",
+        "step_999999_rl2",
         ".unfinished_step_000011_rl2", "step_000012_other", "step_000012", "step_000013_rl2.tmp", "older",
     )  # fmt: skip
     (folder / "step_000014_rl1").write_text("no folder")
     assert names(folder) == [
-        "step_000002_cold_start", "step_000010_rl1", "step_000010_mine", "step_000010_rl2", "step_1000000_rl2",
+        "step_000002_cold_start", "step_000010_rl1", "step_000010_mine", "step_000010_rl2", "step_999999_rl2",
+        "step_1000000_rl2",
     ]  # fmt: skip
     assert checkpoint_name(10, "rl1") == "step_000010_rl1"
     assert names(folder / "nowhere") == []

@@ -116,7 +116,7 @@ def test_the_command_says_what_it_wrote(make_run, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--checkpoint", "step_000005_rl1"], r"no complete checkpoint step_000005_rl1; there is step_000004_rl1, step_"),
+        (["--checkpoint", "step_000005_rl1"], r"no complete checkpoint step_000005_rl1; there is step_000004_rl1,"),
         (["--checkpoint", "../elsewhere"], r"no complete checkpoint elsewhere; there is"),
         (["--checkpoint", "best"], r"no best checkpoint; the run made no evaluation \(eval.every\)"),
         (["--dtype", "int8"], r"argument --dtype: invalid choice: 'int8'.*see `corl export --help`"),

@@ -35,9 +35,7 @@ def sharded(world: World, *, reshard_after_forward: bool = True):
     whole.init_weights(torch.Generator().manual_seed(0), std=0.2)
     with torch.device("meta"):
         decoder = Decoder(CONFIG)
-    parameters = shard_decoder(
-        decoder, world, compute_dtype=torch.float32, reshard_after_forward=reshard_after_forward
-    )
+    parameters = shard_decoder(decoder, world, compute_dtype=torch.float32, reshard_after_forward=reshard_after_forward)
     for name, full in whole.named_parameters():
         copy_full(parameters[name], full)
     return decoder, parameters

@@ -10,7 +10,8 @@ from corl.evaluation.evaluate import summarise
 @pytest.fixture
 def rows(make_prompt, make_attempt):
     """The rows of a run of three stages over six items of two tiers and one without."""
-    prompts = [make_prompt(k, tier) for k, tier in enumerate(["easy", "easy", "moderate", "moderate", "difficult", None])]
+    tiers = ["easy", "easy", "moderate", "moderate", "difficult", None]
+    prompts = [make_prompt(k, tier) for k, tier in enumerate(tiers)]
     found = []
     for name, solved in (("base", 1), ("cold_start", 3), ("rl2", 6)):
         attempts = [[make_attempt(p.item.id, 0, k < solved)] for k, p in enumerate(prompts)]

@@ -86,7 +86,7 @@ def test_attempts_are_grouped_in_prompt_order_on_every_rank(make_prompt, ranks):
 def test_requests_carry_the_sampling_and_what_is_expected(make_prompt):
     prompts = [make_prompt(0), make_prompt(1)]
     _, (engine,) = attempt_on(1, prompts, expected={"item-1": 5.5})
-    (requests, step), = engine.asked
+    ((requests, step),) = engine.asked
     assert step == 4
     assert [r.prompt_ids for r in requests] == [p.ids for p in prompts]
     assert [r.expected_tokens for r in requests] == [None, 5.5]

@@ -8,20 +8,20 @@ from corl.evaluation.evaluate import evaluate, summarise
 @pytest.fixture
 def attempted(make_prompt, make_attempt):
     """Four items, answers A A B "A,C", two samples and a greedy completion each."""
-    prompts = [make_prompt(0, "easy"), make_prompt(1, "moderate"), make_prompt(2, "easy", "B"), make_prompt(3, None, "A,C")]
+    answers = [("easy", "A"), ("moderate", "A"), ("easy", "B"), (None, "A,C")]
+    prompts = [make_prompt(k, tier, answer) for k, (tier, answer) in enumerate(answers)]
     table = [  # per sample: correct, extracted letter, well-formed, truncated, tokens
         [(True, "A", True, False, 4), (True, "A", True, False, 6)],
         [(True, "A", False, False, 5), (False, None, False, True, 20)],
         [(False, "A", True, False, 3), (False, "C", True, False, 3)],
         [(False, None, False, False, 2), (True, "A,C", True, False, 5)],
     ]
-    sampled = [
-        [
-            make_attempt(p.item.id, s, ok, extracted=letter, formed=formed, finish="length" if cut else "stop", length=n)
-            for s, (ok, letter, formed, cut, n) in enumerate(row)
-        ]
-        for p, row in zip(prompts, table, strict=True)
-    ]
+
+    def attempt(prompt, s, correct, letter, formed, cut, length):
+        finish = "length" if cut else "stop"
+        return make_attempt(prompt.item.id, s, correct, extracted=letter, formed=formed, finish=finish, length=length)
+
+    sampled = [[attempt(p, s, *cells) for s, cells in enumerate(row)] for p, row in zip(prompts, table, strict=True)]
     greedy = [[make_attempt(p.item.id, 0, ok)] for p, ok in zip(prompts, (True, False, True, False), strict=True)]
     return prompts, sampled, greedy
 

@@ -29,8 +29,8 @@ TRAIN = ROOT / "corl" / "train.py"
 LIMIT_S = 240
 WARM_UP_STEPS, WARM_UP_ROWS = 40, 16
 
-# Every length is odd against its neighbours: several micro-batches of unequal token counts on each of two ranks, two
-# and more steps between a checkpoint and the places where the tests kill a run.
+# A micro-batch holds two to four sequences, so that every step has several, of unequal token counts, on each of two
+# ranks. 7 steps a stage and a checkpoint every 3: there is room for a kill two steps after a checkpoint.
 CONFIG = """\
 stages: [cold_start, rl1, mine, rl2]
 run: {{dir: to be named, seed: 7}}

@@ -32,10 +32,10 @@ def arm(session: Session, where: str, step: int) -> None:
         return session.state.step == (step if where == "checkpoint" else step - 1)
 
     if where == "rollout":
-        session.decoder.run = dying_before(session.decoder.run, in_step, DECODED, die)  # type: ignore[method-assign]
+        session.decoder.run = dying_before(session.decoder.run, in_step, DECODED, die)
     elif where == "update":
         learning = lambda: in_step() and torch.is_grad_enabled()  # noqa: E731
-        session.decoder.forward = dying_before(session.decoder.forward, learning, 1, die)  # type: ignore[method-assign]
+        session.decoder.forward = dying_before(session.decoder.forward, learning, 1, die)
     else:
         write = FileSystemWriter.write_data
 
@@ -46,7 +46,7 @@ def arm(session: Session, where: str, step: int) -> None:
                 die()
             return written
 
-        FileSystemWriter.write_data = write_and_die  # type: ignore[method-assign]
+        FileSystemWriter.write_data = write_and_die
 
 
 def dying_before(

@@ -52,7 +52,8 @@ def test_random_rewards_know_nothing_of_the_completion(make_attempt):
     control = Reward(control="random", format_bonus=0.5)
 
     def rewards(**fields):
-        return [reward_of(make_attempt(f"q{k}", s, **fields), control, seed=1, step=4) for k in range(60) for s in range(8)]
+        attempts = [make_attempt(f"q{k}", s, **fields) for k in range(60) for s in range(8)]
+        return [reward_of(attempt, control, seed=1, step=4) for attempt in attempts]
 
     fair = rewards()
     assert rewards(correct=True) == rewards(formed=False, length=9) == rewards(finish="length") == fair
@@ -118,7 +119,7 @@ def test_token_weights_are_the_loss_norm_s(make_group_of, loss_norm, expected):
 
 
 def test_the_weights_of_a_loss_norm_add_up(make_group_of):
-    totals = {"sequence_sum": TOKENS / N, "sequence_mean": 1.0, "token_mean": 1.0, "constant": TOKENS / (N * MAX_TOKENS)}
+    totals = {"sequence_sum": TOKENS / N, "sequence_mean": 1, "token_mean": 1, "constant": TOKENS / N / MAX_TOKENS}
     for loss_norm, total in totals.items():
         rl = settings(loss_norm=loss_norm, objective=Objective(kl_coef=0.1))
         groups = [make_group_of(0, "1 0 1", rl, [2, 3, 5]), make_group_of(1, "1 1", rl, [4, 6])]

@@ -56,10 +56,10 @@ def test_a_prompt_without_completion_is_a_bug():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6))
 def test_a_micro_batch_is_what_its_sequences_say_one_token_at_a_time(shapes):
-    sequences = [
-        sequence(k, p + c, p, advantage=k - 1.5, token_weight=1 / (k + 1), rollout_logprobs=[-k - j / 8 for j in range(c)])
-        for k, (p, c) in enumerate(shapes)
-    ]
+    sequences = []
+    for k, (p, c) in enumerate(shapes):
+        logprobs = [-k - j / 8 for j in range(c)]
+        sequences.append(sequence(k, p + c, p, advantage=k - 1.5, token_weight=1 / (k + 1), rollout_logprobs=logprobs))
     batch = micro_batch(sequences, CPU)
     learnt = []
     for k, (s, (p, c)) in enumerate(zip(sequences, shapes, strict=True)):

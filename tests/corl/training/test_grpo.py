@@ -117,7 +117,7 @@ REWARDS = ("1010", "0001", "1111", "0110")
 
 @pytest.fixture
 def improved(world, make_sharded, make_session, make_attempt):
-    """improved(rl, tokens, rewards): (updates, policy metrics, weights) of one step, packed to `tokens` a micro-batch."""
+    """improved(rl, tokens, rewards): (updates, policy metrics, weights) of one step in micro-batches of `tokens`."""
 
     def run(rl: RL, tokens: int = 16384, rewards: tuple[str, ...] = REWARDS):
         decoder, parameters = make_sharded(seed=1)

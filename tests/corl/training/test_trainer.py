@@ -97,6 +97,17 @@ def test_accumulation_is_the_same_as_one_batch(world, make_sharded):
             torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
 
 
+def test_bf16_gradients_add_up_in_fp32(world, make_sharded):
+    """Nine equal micro-batches have nine times the gradient of one; a sum in bf16 would be off by up to 2^-8."""
+    norms = []
+    for copies in (1, 9):
+        decoder, parameters = make_sharded(dtype=torch.bfloat16)
+        update = Trainer(decoder, parameters, world, OPTIM, 10).update(micro_batches(4) * copies, policy_head, 0)
+        norms.append(update.grad_norm)
+        assert all(p.dtype == torch.float32 for p in parameters.values())
+    assert norms[1] == pytest.approx(9 * norms[0], rel=1e-6)
+
+
 def test_activation_checkpointing_changes_no_bit(world, make_sharded):
     found = []
     for enabled in (False, True):
