@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> None:
         if not arguments:
             raise ValueError("no CONFIG is given; call `torchrun corl/train.py CONFIG [key.sub=value ...]`")
         config = load_config(arguments[0], arguments[1:])
-        from corl.pipeline import prepare, run  # torch and its imports, only for a config that holds
+        from corl.pipeline import run
+        from corl.prepare import prepare  # torch and its imports, only for a config that holds
 
         prepared = prepare(config)
     except ValueError as error:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top; a module may import from its own row and from every row below it.
 LAYERS = [
     ("cli", "train"),
-    ("pipeline", "export", "input_checks"),
+    ("pipeline", "prepare", "export", "input_checks"),
     ("training", "curriculum", "rods", "evaluation"),
     ("rollout",),
     ("model", "data", "grading", "checkpoint", "parallel", "observe"),

@@ -48,21 +48,22 @@ def load_model(
     for name, tensor in iter_stored_tensors(stored):
         if name in places:
             places[name].copy_(tensor)
-    if config.tie_word_embeddings and HEAD in stored:
-        _check_tie(stored, path)
     return model
 
 
 def checked_headers(path: Path) -> tuple[ModelConfig, dict[str, StoredTensor]]:
-    """The architecture and the headers of its tensors, which fit each other; no tensor is read.
+    """The architecture and the headers of its tensors, which fit each other; no tensor is read but a head stored twice.
 
-    Raises ValueError naming file and tensor when one is missing, unexpected or of another shape.
+    Raises ValueError naming file and tensor when one is missing, unexpected, of another shape, or when tied heads are
+    stored with different values.
     """
     config = ModelConfig.from_directory(path)
     stored = stored_tensors(path)
     with torch.device("meta"):
         expected = dict(iter_hf_tensors(Decoder(config).named_parameters(), config))
     _check_stored(stored, expected, config, path)
+    if config.tie_word_embeddings and HEAD in stored:
+        _check_tie(stored, path)
     return config, stored
 
 

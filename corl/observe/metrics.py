@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard: one line a step, each step once, also after a resume."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class MetricsLog:
         self._board = SummaryWriter(run_dir / "tensorboard", purge_step=resume_step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(_without_nan(line), allow_nan=False) + "\n")
         self._file.flush()
         for name, value in _scalars(line, line["stage"]):
             self._board.add_scalar(name, value, line["step"])
@@ -60,6 +61,15 @@ def replace_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text)
     os.replace(unfinished, path)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no nan and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from corl.config import dump_config, load_config
 from corl.data.items import Item, read_items, write_items, write_traces
 from corl.data.prompts import prompt_text
-from corl.pipeline import prepare
+from corl.prepare import prepare
 from corl.rods.traces import templated_trace
 
 ROOT = Path(__file__).resolve().parents[2]

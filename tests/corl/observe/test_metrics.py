@@ -82,3 +82,12 @@ def test_seconds_of_a_phase_add_up(monkeypatch):
         with timer(phase):
             pass
     assert timer.seconds == {"rollout": 0.75, "update": 2.0}
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_file(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write(line(1, loss=float("nan"), policy={"ratio_max": float("inf")}, losses=[float("nan"), 2.0]))
+    log.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (found["loss"], found["policy"]["ratio_max"], found["losses"]) == (None, None, [None, 2.0])

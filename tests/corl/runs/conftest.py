@@ -17,7 +17,8 @@ from corl.model.attention import packed_attention
 from corl.model.checkpoint_io import export_model
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
-from corl.pipeline import open_session, prepare
+from corl.pipeline import open_session
+from corl.prepare import prepare
 from corl.rods.embedded_items import embedded_items
 from corl.training.batch import TrainSequence, micro_batch
 from corl.training.session import Session

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from corl.checkpoint import complete_checkpoints
 from corl.observe.metrics import read_lines
-from corl.pipeline import prepare, run
+from corl.pipeline import run
+from corl.prepare import prepare
 from corl.training import grpo, sft
 from corl.training.batch import TrainSequence, micro_batch
 from corl.training.optimizer import optimizer_tensors

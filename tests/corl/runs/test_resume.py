@@ -8,7 +8,8 @@ import pytest
 from corl.checkpoint import complete_checkpoints, load_state
 from corl.export import export_run
 from corl.observe.metrics import read_lines
-from corl.pipeline import prepare, run
+from corl.pipeline import run
+from corl.prepare import prepare
 from corl.training.session import Session
 
 RANKS = 2
