@@ -40,7 +40,7 @@ def run(prepared: Prepared, world: World) -> None:
     order = [*config.stages, "done"]
     _write_lineage(session)  # a kill may have come between the last checkpoint and this file
     if state.stage == "done":
-        _say(world, f"{session.run_dir}: all stages are done")
+        _say(world, f"{session.run_dir}: all stages are done\n{ablation_table(state.ablation)}")
     if not state.ablation and session.data.held_out and state.step == 0 and state.stage_step == 0:
         _add_ablation_row(session, "base")
     while state.stage != "done":
@@ -60,7 +60,6 @@ def run(prepared: Prepared, world: World) -> None:
         _end_stage(session, stage, why, result, order[order.index(stage) + 1])
     if session.log is not None:
         session.log.close()
-        _say(world, ablation_table(state.ablation) if state.ablation else "")
 
 
 def open_session(prepared: Prepared, world: World) -> Session:

@@ -125,10 +125,9 @@ def _ratio(objective: PolicyObjective, logprobs: Tensor, inputs: TokenInputs, of
     return log_ratio.exp()
 
 
-def _rollout_ratio(logprobs: Tensor, inputs: TokenInputs) -> Tensor:
+def _rollout_gap(logprobs: Tensor, inputs: TokenInputs) -> Tensor:
     assert inputs.rollout_logprobs is not None
-    old = logprobs if inputs.old_logprobs is None else inputs.old_logprobs
-    return (old - inputs.rollout_logprobs).exp()
+    return (logprobs if inputs.old_logprobs is None else inputs.old_logprobs) - inputs.rollout_logprobs
 
 
 def token_terms(
@@ -141,7 +140,7 @@ def token_terms(
     advantages, active = inputs.advantages, inputs.active
     weights = inputs.weights
     if objective.rollout_correction is not None:
-        correction = _rollout_ratio(logprobs, inputs)
+        correction = _rollout_gap(logprobs, inputs).exp()
         if objective.rollout_correction == "truncate":
             correction = correction.clamp(max=objective.rollout_cap)
         else:
@@ -200,10 +199,10 @@ def policy_metrics(
     kl = zero if inputs.ref_logprobs is None else kl_estimate(logprobs, inputs.ref_logprobs, objective.kl_estimator)
     gap, beyond = zero.to(ratio.dtype), zero
     if inputs.rollout_logprobs is not None:
-        rollout_ratio = _rollout_ratio(logprobs, inputs)
-        gap = torch.where(active, rollout_ratio.log().abs(), 0)
+        difference = _rollout_gap(logprobs, inputs)
+        gap = torch.where(active, difference.abs(), 0)  # not the ratio's logarithm, which loses gaps below 6e-8
         if objective.rollout_correction is not None:
-            beyond = rollout_ratio > objective.rollout_cap
+            beyond = difference.exp() > objective.rollout_cap
     # a zero in front keeps the maximum defined for an empty batch
     ratio_max, gap_max = (torch.nn.functional.pad(values, (1, 0)).max() for values in (ratio, gap))
     fields = [mean(low), mean(high), ratio_max, mean(kl), mean(entropy), mean(gap), gap_max, mean(beyond)]
