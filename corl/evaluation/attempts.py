@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from corl.data.items import Item
 from corl.data.tokenizer import Tokenizer
 from corl.grading import Grade, grade
+from corl.observe.progress import sample_bar
 from corl.parallel import World
 from corl.rollout.assign import assign_requests
 from corl.rollout.engine import Engine
@@ -68,7 +69,9 @@ class Solver:
             for prompt in prompts
         ]
         mine = assign_requests(requests, self.world.size)[self.world.rank]
-        completions = self.engine.generate([requests[i] for i in mine], step=step)
+        total = sampling.samples * len(mine)
+        with sample_bar(f"{sampling.purpose} (rank 0's share)", total, shown=self.world.is_main) as bar:
+            completions = self.engine.generate([requests[i] for i in mine], step=step, on_finished=bar.update)
         graded = []
         for k, completion in enumerate(completions):
             item = prompts[mine[k // sampling.samples]].item

@@ -1,5 +1,6 @@
 """One bar and one readable line per step, on rank 0 alone."""
 
+import sys
 from typing import Any
 
 from tqdm import tqdm
@@ -22,6 +23,20 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def sample_bar(purpose: str, total: int, *, shown: bool) -> tqdm:
+    """A bar over the samples of a rollout, once it has taken 2 s; where no terminal is, a line a minute."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=purpose,
+        unit="sample",
+        leave=False,
+        delay=2.0 if terminal else 60.0,
+        mininterval=0.5 if terminal else 60.0,
+        disable=not shown,
+    )
 
 
 def readable(values: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The rollout engine: groups prefilled once, samples decoded together over a paged cache, one token each a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -102,9 +102,12 @@ class Engine:
         self._awake()
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request], *, step: int = 0) -> list[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, step: int = 0, on_finished: Callable[[int], object] | None = None
+    ) -> list[Completion]:
         """Every request's samples, in request order, then sample order; `step` keys the draws of this call.
 
+        on_finished  called with the number of samples that have just ended (for a progress bar)
         Raises ValueError, before anything is generated, for a request that breaks a rule of Request or does not fit.
         """
         groups = self._groups(requests, step)
@@ -116,8 +119,10 @@ class Engine:
             while admitted := scheduler.admit():
                 stats.prefill_tokens += sum(len(group.prefix) for group in admitted)
                 drawing = [sample for group in admitted for sample in group.samples]
-                self._accept(drawing, runner.prefill(model, admitted))
+                ended = len(self._accept(drawing, runner.prefill(model, admitted)))
                 scheduler.prefilled(admitted)
+                if on_finished is not None and ended:
+                    on_finished(ended)
             started, copies = scheduler.start()
             runner.cache.copy_pages(copies)
             runner.batch.insert(started)
@@ -130,6 +135,8 @@ class Engine:
                 stats.idle += self.max_seqs - len(running)
                 finished = self._accept(running, runner.decode(model, running))
                 runner.batch.move(scheduler.retire(finished))
+                if on_finished is not None and finished:
+                    on_finished(len(finished))
         assert pages.num_free == pages.num_pages, f"{pages.num_pages - pages.num_free} pages leaked"
         stats.preemptions = scheduler.preemptions
         self.last_stats = stats

@@ -44,6 +44,7 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
 
         with timer("rollout"):
             rollout = roll_out(session, rl)
+            session.leave_rollout()
         with timer("update"):
             updates, policy = improve(session, trainer, rl, rollout.groups, reference)
 

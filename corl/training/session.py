@@ -15,7 +15,7 @@ from corl.evaluation.attempts import Attempt, Prompt, Sampling, Solver
 from corl.evaluation.evaluate import Evaluation, evaluate
 from corl.model.decoder import Decoder
 from corl.observe.metrics import MetricsLog
-from corl.parallel import Parameters, World
+from corl.parallel import Parameters, World, fsdp_modules
 from corl.training.optimizer import optimizer_tensors
 from corl.training.trainer import Trainer, Update
 from corl.training.weights import WeightSource
@@ -93,6 +93,14 @@ class Session:
     def swap_weights(self) -> None:
         """Let the engine see the weights as the last update left them."""
         self.solver.engine.swap_weights(self.decoder)
+
+    def leave_rollout(self) -> None:
+        """Free what only a rollout needs: the KV cache on a GPU, gathered weights unless they are to stay."""
+        if self.world.device.type == "cuda":
+            self.solver.engine.sleep()
+        if self.config.parallel.reshard_after_forward:
+            for module in fsdp_modules(self.decoder):
+                module.reshard()
 
     def account(self, update: Update) -> None:
         """Count an update, applied or skipped."""

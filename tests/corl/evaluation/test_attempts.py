@@ -15,7 +15,7 @@ class StubEngine:
     def __init__(self):
         self.asked = []
 
-    def generate(self, requests, *, step=0):
+    def generate(self, requests, *, step=0, on_finished=None):
         self.asked.append((requests, step))
         return [
             Completion(r.id, s, [*r.prompt_ids, s], [-0.5] * (len(r.prompt_ids) + 1), "length" if s == 2 else "stop")
@@ -44,7 +44,7 @@ class Ranks:
             self.barrier.wait()
             return list(self.values)
 
-        return SimpleNamespace(rank=rank, size=self.size, gather=gather)
+        return SimpleNamespace(rank=rank, size=self.size, is_main=rank == 0, gather=gather)
 
 
 def attempt_on(ranks, prompts, **keywords):

@@ -136,6 +136,15 @@ def test_more_samples_than_rows(decoder, cache):
     assert len({tuple(completion.ids) for completion in expected.values()}) > 10
 
 
+def test_every_sample_that_ends_is_told_once(decoder):
+    """Also those that end with their first token, which the prefill draws."""
+    ended: list[int] = []
+    requests = [Request(PROMPTS[2], n=3, max_tokens=1), Request(PROMPTS[3], n=4, max_tokens=6)]
+    completions = Engine(decoder, max_seqs=2, **TIGHT).generate(requests, on_finished=ended.append)
+    assert sum(ended) == len(completions) == 7
+    assert len(ended) > 2
+
+
 def test_groups_share_the_pages_of_their_prompt(decoder):
     """8 samples of a 30-token prompt in 20 pages of 4: alone each would take 9."""
     engine = Engine(decoder, kv_tokens=80, page_size=4)
