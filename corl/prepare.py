@@ -68,9 +68,10 @@ def prepare(config: Config) -> Prepared:
     prompts = {
         name: _prompts(name, found, tokenizer, config, model_config, longest, notes) for name, found in items.items()
     }
-    data = Data(**prompts, traces=traces)
-    for t in traces:
-        length = len(encode_trace(t, tokenizer, config.data.system)[0])
+    encoded = [encode_trace(t, tokenizer, config.data.system) for t in traces]
+    data = Data(**prompts, traces=traces, encoded_traces=encoded)
+    for t, (ids, _) in zip(traces, encoded, strict=True):
+        length = len(ids)
         for limit, what, way_out in (
             (model_config.max_positions, "positions of the model", "leave it out"),
             (config.parallel.tokens_per_micro_batch, "parallel.tokens_per_micro_batch", "raise that"),

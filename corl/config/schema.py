@@ -151,7 +151,7 @@ class RL:
     loss_norm: Literal["sequence_sum", "sequence_mean", "token_mean", "constant"] = "sequence_sum"
     divide_by_std: bool = False
     updates_per_rollout: int = 1
-    old_logprobs: Literal["score", "engine"] = "score"  # used when updates_per_rollout > 1 or the objective clips
+    old_logprobs: Literal["score", "engine"] = "score"  # a scoring pass is made only where the ratio can differ from 1
     mask_truncated: bool = False
     zero_variance: Literal["keep", "replace"] = "keep"
     replace_rounds: int = 2  # at most so many extra rollouts a step look for groups to replace

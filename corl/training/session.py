@@ -59,6 +59,7 @@ class Data:
     dev: list[Prompt]
     held_out: list[Prompt]
     traces: list[Trace]
+    encoded_traces: list[tuple[list[int], int]] = field(default_factory=list)  # ids and prompt length of each
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ def train_sft(session: Session, stage: ColdStart) -> str:
     """Run the stage to its end; returns why it ended: "stop_at" or "steps"."""
     state, config = session.state, session.config
     total = stage.max_steps or math.ceil(stage.epochs * len(session.data.traces) / stage.traces_per_step)
-    encoded = [encode_trace(t, session.tokenizer, config.data.system) for t in session.data.traces]
+    encoded = session.data.encoded_traces
     batches = trace_batches(session.data.traces, stage, config.run.seed, state.stage_step)
     trainer = session.trainer(stage.optim, total)
     progress = Progress("cold_start", total, state.stage_step, shown=session.world.is_main)
