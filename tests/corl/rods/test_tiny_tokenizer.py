@@ -4,6 +4,7 @@ import pytest
 
 from corl.data.prompts import INSTRUCTION_EN, prompt_messages
 from corl.data.tokenizer import Tokenizer
+from corl.grading import grade
 from corl.rods.embedded_items import QUESTION_PHRASES, embedded_items
 from corl.rods.graph import embedded_graph
 from corl.rods.tiny_tokenizer import save_tiny_tokenizer
@@ -67,12 +68,11 @@ def test_a_completion_is_path_options_letter_and_tags(tokenizer, index):
 
 
 def test_every_decoded_trace_is_graded_correct(folder):
-    grading = pytest.importorskip("corl.grading")
     ours = Tokenizer.from_directory(folder)
     for item in ITEMS:
         text = ours.decode([*ours.encode(trace(item).completion), ours.eos_id])
-        grade = grading.grade(text, item.options, item.answer)
-        assert (grade.format_ok, grade.correct) == (True, True), text
+        verdict = grade(text, item.options, item.answer)
+        assert (verdict.format_ok, verdict.correct) == (True, True), text
 
 
 def test_every_name_is_one_token_and_survives_a_round_trip(tokenizer):

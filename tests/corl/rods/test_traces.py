@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from corl.data.items import Item
+from corl.grading import grade
 from corl.rods.embedded_items import embedded_items
 from corl.rods.traces import templated_trace, trace
 
@@ -54,10 +55,9 @@ def test_a_chinese_template_names_every_right_option():
 
 
 def test_every_trace_is_graded_correct():
-    grading = pytest.importorskip("corl.grading")
     for made in [*map(trace, ITEMS), *map(templated_trace, [*ITEMS, PUBLISHED, CHINESE])]:
-        grade = grading.grade(made.completion, made.item.options, made.item.answer)
-        assert (grade.format_ok, grade.correct) == (True, True), made.completion
+        verdict = grade(made.completion, made.item.options, made.item.answer)
+        assert (verdict.format_ok, verdict.correct) == (True, True), made.completion
 
 
 def test_an_item_without_a_path_is_refused():
