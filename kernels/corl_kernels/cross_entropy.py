@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from corl_kernels.chunks import check_head
+from corl_kernels.checks import check_head
 from corl_kernels.logprobs import linear_logprobs_reference
 from corl_kernels.policy_loss import linear_policy_loss
 

@@ -1,64 +1,49 @@
-"""KL divergence from a reference policy: per-token estimators, and exactly over the vocabulary."""
+"""Exact KL divergence from a reference policy over the whole vocabulary, without the [T, V] logits."""
+
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from corl_kernels.chunks import Head, check_head, check_tensor, row_temperature
-
-KL_ESTIMATORS = ("k1", "k2", "k3")
+from corl_kernels import kl_rows
+from corl_kernels.checks import check_head, check_tensor, row_temperature
+from corl_kernels.chunks import Head
 
 
 # T tokens, H hidden, V vocabulary
-def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: str) -> Tensor:
-    """Estimate KL(policy || reference) from one sampled token each, differentiated as written.
+def _row_functions(hidden: Tensor) -> ModuleType:
+    if hidden.is_cuda:
+        from corl_kernels.jit import kl_rows as device_rows
 
-    logprobs, ref_logprobs  same shape, nats
-    estimator  k1 `logprobs - ref`; k2 `(logprobs - ref)^2 / 2`; k3 `exp(ref - logprobs) - (ref - logprobs) - 1`
-    Raises ValueError for another estimator or unequal shapes. Source: J. Schulman, "Approximating KL Divergence", 2020.
-    """
-    check_tensor("ref_logprobs", ref_logprobs, tuple(logprobs.shape), logprobs)
-    gap = logprobs - ref_logprobs
-    if estimator == "k1":
-        return gap
-    if estimator == "k2":
-        return gap.square() / 2
-    if estimator == "k3":
-        return torch.expm1(-gap) + gap
-    raise ValueError(f"estimator={estimator!r} is not known; choose one of {', '.join(KL_ESTIMATORS)}")
-
-
-def _kl_rows(policy: Head, reference: Head, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """p and p (log p - log q), [stop - start, V] each, in the two heads' own buffers."""
-    logp, logq = policy.log_softmax(start, stop), reference.log_softmax(start, stop)
-    gap = torch.sub(logp, logq, out=logq)
-    probs = logp.exp_()
-    return probs, gap.mul_(probs)
+        return device_rows
+    return kl_rows
 
 
 class _LinearKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, ref_hidden, ref_weight, temperature):
-        policy, reference = Head(hidden, weight, temperature), Head(ref_hidden, ref_weight, temperature)
-        kl = hidden.new_empty(len(hidden), dtype=policy.dtype)
-        for start, stop in policy.chunks(0, len(hidden)):
-            kl[start:stop] = _kl_rows(policy, reference, start, stop)[1].sum(-1)
-        ctx.save_for_backward(hidden, weight, ref_hidden, ref_weight, temperature, kl)
-        return kl
+        policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
+        results = kl_rows.make_divergence(temperature, len(hidden), policy.logits)
+        for chunk in policy.chunks(0, len(hidden)):
+            rows.divergence(policy.forward(*chunk), reference.forward(*chunk), results, *chunk)
+        saved = (results.temperature, results.kl, results.shift, results.logsum, results.ref_shift, results.ref_logsum)
+        ctx.save_for_backward(hidden, weight, ref_hidden, ref_weight, *saved)
+        return results.kl
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_kl):
-        hidden, weight, ref_hidden, ref_weight, temperature, kl = ctx.saved_tensors
-        policy, reference = Head(hidden, weight, temperature), Head(ref_hidden, ref_weight, temperature)
+        hidden, weight, ref_hidden, ref_weight, *results = ctx.saved_tensors
+        policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
         policy.want_gradients(*ctx.needs_input_grad[:2])
-        slope = grad_kl if temperature is None else grad_kl / temperature
+        saved = kl_rows.Divergence(*results)
         for start, stop in policy.chunks(0, len(hidden)):
-            probs, terms = _kl_rows(policy, reference, start, stop)
-            # dKL/dlogit = p (log p - log q - KL)
-            dlogits = terms.sub_(probs.mul_(kl[start:stop, None])).mul_(slope[start:stop, None])
-            policy.accumulate(start, stop, dlogits)
-        return *policy.gradients(), None, None, None
+            logits, ref_logits = policy.forward(start, stop), reference.forward(start, stop)
+            slope = grad_kl[start:stop]
+            policy.backward(start, rows.gradient(logits, ref_logits, saved, start, stop, slope, policy.gemm_dtype))
+        grads = (None if grad is None else grad.to(hidden.dtype) for grad in policy.gradients())
+        return *grads, None, None, None
 
 
 def linear_kl(

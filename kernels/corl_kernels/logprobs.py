@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from corl_kernels.chunks import IGNORE, Head, check_head, check_targets, row_temperature
+from corl_kernels.checks import IGNORE, check_head, check_targets, row_temperature
+from corl_kernels.chunks import Head, row_functions
+from corl_kernels.rows import Tokens, make_tokens
 
 
 # T tokens, H hidden, V vocabulary
@@ -20,28 +22,26 @@ class LogProbs(NamedTuple):
 class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, return_entropy):
-        head = Head(hidden, weight, temperature, targets)
-        logprobs = hidden.new_empty(len(hidden), dtype=head.dtype)
-        entropy = torch.empty_like(logprobs) if return_entropy else None
-        for start, stop in head.chunks(0, len(hidden)):
-            logprobs[start:stop], rows_entropy = head.score(start, stop, entropy=return_entropy)
-            if entropy is not None and rows_entropy is not None:
-                entropy[start:stop] = rows_entropy
-        ctx.save_for_backward(hidden, weight, targets, temperature)
-        return logprobs, entropy
+        head, rows = Head(hidden, weight), row_functions(hidden)
+        tokens = make_tokens(targets, temperature, head.dtype)
+        for chunk in head.chunks(0, len(hidden)):
+            rows.statistics(head.forward(*chunk), tokens, *chunk)
+        ctx.save_for_backward(hidden, weight, targets, temperature, tokens.entropy, tokens.shift, tokens.logsum)
+        return tokens.logprobs, tokens.entropy.clone() if return_entropy else None
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_logprobs, grad_entropy):
-        hidden, weight, targets, temperature = ctx.saved_tensors
-        head = Head(hidden, weight, temperature, targets)
+        hidden, weight, targets, temperature, entropy, shift, logsum = ctx.saved_tensors
+        head, rows = Head(hidden, weight), row_functions(hidden)
         head.want_gradients(*ctx.needs_input_grad[:2])
+        tokens = Tokens(targets, temperature, torch.empty_like(shift), entropy, shift, logsum)
         for start, stop in head.chunks(0, len(hidden)):
-            head.score(start, stop, entropy=grad_entropy is not None)
-            head.backward(
-                start, stop, grad_logprobs[start:stop], None if grad_entropy is None else grad_entropy[start:stop]
-            )
-        return *head.gradients(), None, None, None
+            slopes = (None if grad is None else grad[start:stop] for grad in (grad_logprobs, grad_entropy))
+            dlogits = rows.gradient(head.forward(start, stop), tokens, start, stop, *slopes, head.gemm_dtype)
+            head.backward(start, dlogits)
+        grads = (None if grad is None else grad.to(hidden.dtype) for grad in head.gradients())
+        return *grads, None, None, None
 
 
 def linear_logprobs(
@@ -58,7 +58,7 @@ def linear_logprobs(
     targets      [T] int64, the token that hidden[t] predicts; -100 gives logprob 0, entropy 0 and no gradient
     temperature  above 0, a number or [T]; it receives no gradient
     returns      LogProbs: logprobs [T] and, with return_entropy, entropy [T]; fp32, nats
-    One GEMM; the backward recomputes the logits chunk by chunk and needs three. linear_policy_loss gives the same
+    One GEMM; the backward makes the logits again chunk by chunk and needs three. linear_policy_loss gives the same
     bits for the same token, wherever it stands in a pack of whatever length.
     Raises ValueError for shapes, dtypes, devices, a DTensor weight, and on CPU for targets outside the vocabulary; on
     CUDA those give NaN.

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from corl_kernels.chunks import IGNORE, Head, check_head, check_targets, check_tensor, row_temperature
-from corl_kernels.kl import kl_estimate
+from corl_kernels.checks import IGNORE, check_head, check_targets, check_tensor, row_temperature
+from corl_kernels.chunks import Head, row_functions, scale_gradient
+from corl_kernels.kl_estimate import kl_estimate
 from corl_kernels.logprobs import linear_logprobs_reference
 from corl_kernels.objective import (
     REINFORCE,
@@ -17,6 +18,7 @@ from corl_kernels.objective import (
     policy_metrics,
     token_terms,
 )
+from corl_kernels.rows import make_tokens
 
 
 # T tokens, H hidden, V vocabulary, S sequences
@@ -52,42 +54,40 @@ class _LinearPolicyLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, inputs, objective, offsets, grad_weight_out):
-        head = Head(hidden, weight, temperature, targets)
+        head, rows = Head(hidden, weight), row_functions(hidden)
+        tokens = make_tokens(targets, temperature, head.dtype)
         want_hidden, want_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         want_weight = want_weight or (want_hidden and grad_weight_out is not None)
         head.want_gradients(want_hidden, want_weight)
-        tokens, with_gradient = len(hidden), want_hidden or want_weight
+        with_gradient = want_hidden or want_weight
         device_offsets = None if offsets is None else offsets.to(hidden.device, non_blocking=True)
-        logprobs, entropy = (hidden.new_zeros(tokens, dtype=head.dtype) for _ in range(2))
-
         # A slope within a sequence needs all its log-probabilities, unless they meet nothing but themselves (ratio 1):
         # the fourth GEMM of long sequences.
         own = inputs.old_logprobs is None and objective.rollout_correction is None
-        look_ahead = with_gradient and offsets is not None and not own
 
-        def score(start: int, stop: int) -> None:
-            logprobs[start:stop], entropy[start:stop] = head.score(start, stop, entropy=True)
-
-        for start, stop, first, last in _runs(head, tokens, offsets if with_gradient else None):
-            chunks = head.chunks(start, stop)
-            if look_ahead and len(chunks) > 1:
+        for start, stop, first, last in _runs(head, len(hidden), offsets if with_gradient else None):
+            chunks, run = head.chunks(start, stop), slice(start, stop)
+            look_ahead = with_gradient and offsets is not None and len(chunks) > 1 and not own
+            if look_ahead:
                 for chunk in chunks:
-                    score(*chunk)
-            run = inputs.slice(start, stop)
-            bounds = None if device_offsets is None else device_offsets[first : last + 1] - start
-            for chunk_start, chunk_stop in chunks:
-                score(chunk_start, chunk_stop)
+                    rows.statistics(head.forward(*chunk), tokens, *chunk)
+            for chunk in chunks:
+                logits = head.forward(*chunk)
+                if with_gradient and offsets is None:
+                    dlogits = rows.policy(logits, tokens, *chunk, inputs, objective, head.gemm_dtype)
+                    head.backward(chunk[0], dlogits)
+                    continue
+                if not look_ahead:
+                    rows.statistics(logits, tokens, *chunk)
                 if with_gradient:
-                    slope = token_terms(objective, logprobs[start:stop], entropy[start:stop], run, bounds)[1]
-                    bonus = -objective.entropy_coef * inputs.weights[chunk_start:chunk_stop]
-                    head.backward(
-                        chunk_start,
-                        chunk_stop,
-                        slope[chunk_start - start : chunk_stop - start],
-                        bonus if objective.entropy_coef else None,
-                    )
-        ctx.save_for_backward(head.grad_hidden, head.grad_weight)
+                    bounds = device_offsets[first : last + 1] - start
+                    numbers = tokens.logprobs[run], tokens.entropy[run], inputs.slice(start, stop)
+                    slope = token_terms(objective, *numbers, bounds)[1][chunk[0] - start : chunk[1] - start]
+                    bonus = -objective.entropy_coef * inputs.weights[slice(*chunk)] if objective.entropy_coef else None
+                    head.backward(chunk[0], rows.gradient(logits, tokens, *chunk, slope, bonus, head.gemm_dtype))
+        ctx.save_for_backward(*head.gradients())
         ctx.dtype, ctx.grad_weight_out = hidden.dtype, grad_weight_out
+        logprobs, entropy = tokens.logprobs, tokens.entropy
         loss = token_terms(objective, logprobs, entropy, inputs, device_offsets)[0].sum()
         metrics = policy_metrics(objective, logprobs, entropy, inputs, device_offsets)
         ctx.mark_non_differentiable(logprobs, entropy, *metrics)
@@ -98,12 +98,12 @@ class _LinearPolicyLoss(torch.autograd.Function):
     def backward(ctx, grad_loss, *_):
         grad_hidden, grad_weight = ctx.saved_tensors
         if grad_hidden is not None:
-            grad_hidden = (grad_hidden * grad_loss).to(ctx.dtype)
+            grad_hidden = scale_gradient(grad_hidden, grad_loss, ctx.dtype)
         if ctx.grad_weight_out is not None and grad_weight is not None:
             ctx.grad_weight_out.addcmul_(grad_weight, grad_loss)
             grad_weight = None
         elif grad_weight is not None:
-            grad_weight = (grad_weight * grad_loss).to(ctx.dtype)
+            grad_weight = scale_gradient(grad_weight, grad_loss, ctx.dtype)
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 
@@ -172,12 +172,11 @@ def _check_offsets(cu_seqlens: Tensor | None, objective: PolicyObjective, hidden
         raise ValueError(f"kind={objective.kind!r}, importance={objective.importance!r} needs cu_seqlens; pass [S + 1]")
     beside = hidden if isinstance(cu_seqlens, Tensor) and cu_seqlens.is_cuda else hidden.new_empty(0, device="cpu")
     check_tensor("cu_seqlens", cu_seqlens, (None,), beside, (torch.int32, torch.int64))
-    offsets = cu_seqlens.to(torch.int64)
-    if not offsets.is_cuda and (
-        len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(hidden) or (offsets.diff() < 0).any()
-    ):
-        raise ValueError(f"cu_seqlens={offsets.tolist()[:8]}.. must rise from 0 to the {len(hidden)} tokens of hidden")
-    return offsets
+    if not cu_seqlens.is_cuda:
+        bounds = cu_seqlens.tolist()
+        if bounds[:1] != [0] or bounds[-1] != len(hidden) or bounds != sorted(bounds):
+            raise ValueError(f"cu_seqlens={bounds[:8]}.. must rise from 0 to the {len(hidden)} tokens of hidden")
+    return cu_seqlens.to(torch.int64)
 
 
 def linear_policy_loss_reference(

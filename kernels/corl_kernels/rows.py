@@ -1,0 +1,124 @@
+"""What happens to a chunk of logits between its GEMMs, in plain torch: the CPU's side of jit/policy_rows.py.
+
+A few rows at a time, so that they stay in the cache from the first pass over them to the last.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from corl_kernels.checks import IGNORE
+from corl_kernels.objective import PolicyObjective, TokenInputs, token_terms
+
+# T tokens, V vocabulary, C rows of a chunk, n = stop - start <= C tokens in it
+_CACHED, _BLOCK = 1 << 18, 128  # elements of a block of rows (1 MiB of fp32: an L2 cache), and rows at most
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the rows of all T tokens need and give, [T] each; only targets and temperature are filled beforehand.
+
+    targets      int64, IGNORE where nothing is predicted
+    temperature  or None for 1
+    logprobs     of the targets; 0 where ignored
+    entropy      nats; 0 where ignored
+    shift, logsum   of z = logits / temperature: max z and log sum exp(z - max z), so log p = (z - shift) - logsum
+    All but targets in the dtype of the statistics: fp32, or fp64 for fp64 inputs.
+    """
+
+    targets: Tensor
+    temperature: Tensor | None
+    logprobs: Tensor
+    entropy: Tensor
+    shift: Tensor
+    logsum: Tensor
+
+
+def make_tokens(targets: Tensor, temperature: Tensor | None, dtype: torch.dtype) -> Tokens:
+    results = (torch.zeros(len(targets), dtype=dtype, device=targets.device) for _ in range(4))
+    return Tokens(targets, temperature, *results)
+
+
+def blocks(logits: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, slice]]:
+    """Views of the first n rows of `logits`, a cacheful each, and the tokens they belong to."""
+    step = max(1, min(_BLOCK, _CACHED // logits.shape[1]))
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        yield logits[first - start : last - start], slice(first, last)
+
+
+def scaled(rows: Tensor, temperature: Tensor | None, part: slice) -> Tensor:
+    return rows if temperature is None else rows / temperature[part, None]
+
+
+def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
+    """Fill the results of the tokens start..stop from their logits [C, V], which are left as they are."""
+    for rows, part in blocks(logits, start, stop):
+        z = scaled(rows, tokens.temperature, part)
+        live = tokens.targets[part] != IGNORE
+        shift = torch.amax(z, dim=-1, out=tokens.shift[part])
+        z = z - shift[:, None]
+        picked = z.gather(1, torch.where(live, tokens.targets[part], 0)[:, None])[:, 0]
+        exponentials = z.exp()
+        total = exponentials.sum(-1)
+        logsum = torch.log(total, out=tokens.logsum[part])
+        torch.mul(picked - logsum, live, out=tokens.logprobs[part])
+        # entropy = logsum - E[z - shift]: no difference of large numbers, whatever the logits
+        mean = exponentials.mul_(z).sum(-1) / total
+        torch.mul(logsum - mean, live, out=tokens.entropy[part])
+
+
+def gradient(
+    logits: Tensor,
+    tokens: Tokens,
+    start: int,
+    stop: int,
+    slope: Tensor,
+    entropy_slope: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """dL/dlogits [C, V] in `dtype`, over the logits' own storage; zeros in the rows from n on.
+
+    slope, entropy_slope  [n]: dL/dlogprob and dL/dentropy of the tokens start..stop
+    dlogit = (slope (1[v = target] - p) - entropy_slope p (log p + entropy)) / temperature, as dentropy/dz is
+    -p (log p + entropy).
+    """
+    for rows, part in blocks(logits, start, stop):
+        here = slice(part.start - start, part.stop - start)
+        live = tokens.targets[part] != IGNORE
+        by_logprob = torch.where(live, slope[here], 0)
+        by_entropy = None if entropy_slope is None else torch.where(live, entropy_slope[here], 0)
+        if tokens.temperature is not None:
+            by_logprob = by_logprob / tokens.temperature[part]
+            by_entropy = None if by_entropy is None else by_entropy / tokens.temperature[part]
+        z = scaled(rows, tokens.temperature, part) - tokens.shift[part, None]
+        z.sub_(tokens.logsum[part, None])
+        if by_entropy is None:
+            torch.mul(z.exp_(), -by_logprob[:, None], out=rows)
+        else:
+            torch.exp(z, out=rows)
+            constant = by_logprob + by_entropy * tokens.entropy[part]
+            rows.mul_(z.mul_(-by_entropy[:, None]).sub_(constant[:, None]))
+        rows.scatter_add_(1, torch.where(live, tokens.targets[part], 0)[:, None], by_logprob[:, None])
+    logits[stop - start :].zero_()
+    return logits.to(dtype)
+
+
+def policy(
+    logits: Tensor,
+    tokens: Tokens,
+    start: int,
+    stop: int,
+    inputs: TokenInputs,
+    objective: PolicyObjective,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`statistics`, then `gradient` with the slopes of a token-level objective."""
+    statistics(logits, tokens, start, stop)
+    part = slice(start, stop)
+    run = inputs.slice(start, stop)
+    slope = token_terms(objective, tokens.logprobs[part], tokens.entropy[part], run, None)[1]
+    bonus = -objective.entropy_coef * run.weights if objective.entropy_coef else None
+    return gradient(logits, tokens, start, stop, slope, bonus, dtype)
