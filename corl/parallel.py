@@ -100,6 +100,22 @@ def fsdp_modules(decoder: nn.Module) -> Iterator[FSDPModule]:
     return (module for module in decoder.modules() if isinstance(module, FSDPModule))
 
 
+def head_gradient(decoder: Decoder) -> Tensor | None:
+    """The fp32 [V, D] in which FSDP2 adds up the output layer's gradient over micro-batches; None in fp32 training.
+
+    What is added to it is reduced over the ranks with the rest, and spared the rounding to the compute dtype that
+    autograd's own gradient takes at every micro-batch. Call it while the weights are gathered.
+    """
+    weight = decoder.head_weight
+    group = decoder._get_fsdp_state()._fsdp_param_group  # type: ignore[operator, union-attr]
+    (parameter,) = (p for p in group.fsdp_params if p.unsharded_param is weight)
+    if parameter.reduce_dtype is None:
+        return None
+    if parameter.unsharded_accumulated_grad is None:
+        parameter.unsharded_accumulated_grad = torch.zeros_like(weight, dtype=parameter.reduce_dtype)
+    return parameter.unsharded_accumulated_grad
+
+
 def local_rows(parameter: DTensor) -> tuple[int, int]:
     """First row and number of rows of the full tensor that this rank holds."""
     rank, size = parameter.device_mesh.get_local_rank(), parameter.device_mesh.size()

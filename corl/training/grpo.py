@@ -175,7 +175,7 @@ def improve(
     objective = PolicyObjective(**to_plain(rl.objective))
 
     def make_head(batch: MicroBatch) -> Head:
-        def head(hidden: Tensor, weight: Tensor) -> tuple:
+        def head(hidden: Tensor, weight: Tensor, grad_weight_out: Tensor | None) -> tuple:
             return linear_policy_loss(
                 hidden,
                 weight,
@@ -188,6 +188,7 @@ def improve(
                 rollout_logprobs=batch.rollout_logprobs,
                 cu_seqlens=batch.target_cu_seqlens,
                 temperature=rl.temperature,
+                grad_weight_out=grad_weight_out,
             )
 
         return head

@@ -116,9 +116,15 @@ def _stream(members: list[int], seed: int, tier: int) -> Iterator[int]:
 
 
 def likelihood_head(batch: MicroBatch) -> Head:
-    def head(hidden: Tensor, weight: Tensor) -> tuple:
+    def head(hidden: Tensor, weight: Tensor, grad_weight_out: Tensor | None) -> tuple:
         return linear_policy_loss(
-            hidden, weight, batch.targets, batch.advantages, batch.token_weights, objective=_LIKELIHOOD
+            hidden,
+            weight,
+            batch.targets,
+            batch.advantages,
+            batch.token_weights,
+            objective=_LIKELIHOOD,
+            grad_weight_out=grad_weight_out,
         )
 
     return head

@@ -12,13 +12,14 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from corl.config import Optim
 from corl.model.attention import packed_attention
 from corl.model.decoder import Decoder
-from corl.parallel import Parameters, World, fsdp_modules
+from corl.parallel import Parameters, World, fsdp_modules, head_gradient
 from corl.training.batch import MicroBatch
 from corl.training.optimizer import build_optimizer, learning_rate
 from corl_kernels import linear_logprobs
 
 HeadOutput = tuple[Any, ...]  # (loss, logprobs [R], ...)
-Head = Callable[[Tensor, Tensor], HeadOutput]  # of (hidden [R, D], weight [V, D])
+# of hidden [R, D], weight [V, D], and the fp32 [V, D] its gradient is added to (None: to autograd's)
+Head = Callable[[Tensor, Tensor, Tensor | None], HeadOutput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,13 @@ class Trainer:
         self.optim, self.total_steps = optim, total_steps
         self.optimizer = build_optimizer(parameters, optim)
 
-    def forward(self, batch: MicroBatch, head: Head) -> HeadOutput:
+    def forward(self, batch: MicroBatch, head: Head, *, one_of_several: bool = False) -> HeadOutput:
         attend = packed_attention(batch.cu_seqlens, batch.max_seqlen)
 
         def head_on_targets(hidden: Tensor, weight: Tensor) -> HeadOutput:
-            return head(hidden.index_select(0, batch.rows), weight)
+            # FSDP2 reduces gradients of one dtype: after a single backward they all are autograd's
+            grad_weight_out = head_gradient(self.decoder) if one_of_several else None
+            return head(hidden.index_select(0, batch.rows), weight, grad_weight_out)
 
         return self.decoder(batch.input_ids, batch.position_ids, attend, head_on_targets)
 
@@ -53,7 +56,7 @@ class Trainer:
     def score(self, batch: MicroBatch, temperature: float) -> Tensor:
         """[R] fp32 log-probs of the batch's targets under the present weights, bitwise those that `update` computes."""
 
-        def head(hidden: Tensor, weight: Tensor) -> HeadOutput:
+        def head(hidden: Tensor, weight: Tensor, _: Tensor | None) -> HeadOutput:
             return linear_logprobs(hidden, weight, batch.targets, temperature=temperature)
 
         return self.forward(batch, head)[0]
@@ -68,7 +71,7 @@ class Trainer:
         losses, outputs = [], []
         for i, batch in enumerate(batches):
             self._gradient_sync(last=i == len(batches) - 1)
-            output = self.forward(batch, make_head(batch))
+            output = self.forward(batch, make_head(batch), one_of_several=len(batches) > 1)
             output[0].backward()
             losses.append(output[0].detach())
             outputs.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in output))

@@ -80,6 +80,7 @@ class _LinearPolicyLoss(torch.autograd.Function):
                 if not look_ahead:
                     rows.statistics(logits, tokens, *chunk)
                 if with_gradient:
+                    assert device_offsets is not None
                     bounds = device_offsets[first : last + 1] - start
                     numbers = tokens.logprobs[run], tokens.entropy[run], inputs.slice(start, stop)
                     slope = token_terms(objective, *numbers, bounds)[1][chunk[0] - start : chunk[1] - start]

@@ -48,7 +48,7 @@ def test_the_reference_stays_while_the_policy_learns(setting):
     with reference.in_place(trainer):
         before = trainer.score(BATCH, 1.0)
 
-    def head(hidden, weight):
+    def head(hidden, weight, grad_weight_out):
         loss = hidden.square().sum() + weight.square().sum()
         return loss, hidden.detach()
 

@@ -124,7 +124,7 @@ def test_the_loss_is_the_cross_entropy_of_the_completion_alone(make_decoder):
     sequences = [TrainSequence("a", [1, 2, 3, 4, 5], 3, 0.2, 1.0), TrainSequence("b", [6, 7, 8, 9], 1, 0.2, 1.0)]
     batch = micro_batch(sequences, torch.device("cpu"))
     hidden = torch.randn(len(batch.input_ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
-    loss = likelihood_head(batch)(hidden[batch.rows], weight)[0]
+    loss = likelihood_head(batch)(hidden[batch.rows], weight, None)[0]
     learnt = {2: 4, 3: 5, 4: 7, 5: 8, 6: 9}  # row -> next token
     expected = sum(-0.2 * (hidden[row] @ weight.T).log_softmax(-1)[token] for row, token in learnt.items())
     torch.testing.assert_close(loss, expected)

@@ -26,8 +26,9 @@ def micro_batches(*bins: int):
 
 
 def policy_head(batch):
-    def head(hidden, weight):
-        return linear_policy_loss(hidden, weight, batch.targets, batch.advantages, batch.token_weights)
+    def head(hidden, weight, grad_weight_out):
+        tokens = (batch.targets, batch.advantages, batch.token_weights)
+        return linear_policy_loss(hidden, weight, *tokens, grad_weight_out=grad_weight_out)
 
     return head
 
@@ -98,14 +99,43 @@ def test_accumulation_is_the_same_as_one_batch(world, make_sharded):
 
 
 def test_bf16_gradients_add_up_in_fp32(world, make_sharded):
-    """Nine equal micro-batches have nine times the gradient of one; a sum in bf16 would be off by up to 2^-8."""
+    """Eighteen equal micro-batches have nine times the gradient of two; a sum in bf16 would be off by up to 2^-8."""
     norms = []
-    for copies in (1, 9):
+    for copies in (2, 18):
         decoder, parameters = make_sharded(dtype=torch.bfloat16)
         update = Trainer(decoder, parameters, world, OPTIM, 10).update(micro_batches(4) * copies, policy_head, 0)
         norms.append(update.grad_norm)
         assert all(p.dtype == torch.float32 for p in parameters.values())
     assert norms[1] == pytest.approx(9 * norms[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_gradient_of_a_bf16_head_is_never_rounded_to_bf16(world, make_sharded, monkeypatch, tied):
+    decoder, parameters = make_sharded(dtype=torch.bfloat16, tied=tied)
+    trainer = Trainer(decoder, parameters, world, replace(OPTIM, max_grad_norm=1e9), 10)
+    want = torch.zeros_like(decoder.head_weight.full_tensor())
+    found = []
+
+    def recording_head(batch):
+        def head(hidden, weight, grad_weight_out):
+            tokens = (batch.targets, batch.advantages, batch.token_weights)
+            copies = hidden.detach().requires_grad_(), weight.detach().requires_grad_()
+            with torch.enable_grad():
+                linear_policy_loss(*copies, *tokens, grad_weight_out=want).loss.backward()
+            return linear_policy_loss(hidden, weight, *tokens, grad_weight_out=grad_weight_out)
+
+        return head
+
+    name = "embed_tokens.weight" if tied else "lm_head.weight"
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: found.append(parameters[name].grad.full_tensor().clone()))
+    trainer.update(micro_batches(3, 2, 4), recording_head, 0)
+    if tied:  # the rows of tokens that are never put in hold the output layer's gradient alone
+        seen = {token for batch in micro_batches(3, 2, 4) for token in batch.input_ids.tolist()}
+        rows = [token for token in range(len(want)) if token not in seen]
+        assert rows
+        found, want = [found[0][rows]], want[rows]
+    torch.testing.assert_close(found[0], want, rtol=1e-6, atol=1e-9)
+    assert (want - want.bfloat16()).abs().max() > 1e-4 * want.abs().max()
 
 
 def test_activation_checkpointing_changes_no_bit(world, make_sharded):
@@ -142,7 +172,7 @@ def test_the_head_sees_only_the_rows_that_are_learnt_from(world, make_sharded):
     (batch,) = micro_batches(4)
     seen = []
 
-    def head(hidden, weight):
+    def head(hidden, weight, grad_weight_out):
         seen.append(tuple(hidden.shape))
         logprobs = linear_logprobs(hidden, weight, batch.targets).logprobs
         return linear_cross_entropy(hidden, weight, batch.targets, batch.token_weights), logprobs
@@ -164,7 +194,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_names_its_items(world, make_sh
     def make_head(batch):
         second = batch is batches[1]
 
-        def head(hidden, weight):
+        def head(hidden, weight, grad_weight_out):
             output = linear_policy_loss(hidden, weight, batch.targets, batch.advantages, batch.token_weights)
             loss, logprobs = output.loss, output.logprobs.clone()
             if second and poison == "logprob":
