@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from corl_kernels.kv_store import store_kv
+
 
 class PageAllocator:
     """Free list and reference counts of the cache's pages; a page is shared by every sequence that reads it."""
@@ -55,21 +57,18 @@ class KVCache:
 
     def __init__(self, shape: tuple[int, int, int, int, int], *, dtype: torch.dtype, device: torch.device) -> None:
         """shape = (L, P, page_size, K, E)."""
-        layers, pages, page_size, heads, head_dim = shape
+        layers, *page = shape
         # zeros: attention may read a page's unwritten rows before it masks them, and 0 * NaN is NaN
-        self._pages = torch.zeros(layers, 2, pages, page_size, heads, head_dim, dtype=dtype, device=device)
-        self._slots = self._pages.view(layers, 2, pages * page_size, heads, head_dim)
+        self._pages = torch.zeros(layers, 2, *page, dtype=dtype, device=device)
+        self._layers = [(pages[0], pages[1]) for pages in self._pages]
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """k_cache, v_cache of one layer, each [P, page_size, K, E]."""
-        pages = self._pages[index]
-        return pages[0], pages[1]
+        return self._layers[index]
 
     def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
-        """Store k, v [T, K, E] at slots [T] i64."""
-        keys, values = self._slots[layer]
-        keys.index_copy_(0, slots, k)
-        values.index_copy_(0, slots, v)
+        """Store k, v [T, K, E] at slots [T] i64; a token with a negative slot is skipped."""
+        store_kv(k, v, *self._layers[layer], slots)
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy whole pages (source, destination), in every layer."""

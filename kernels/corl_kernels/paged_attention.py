@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from corl_kernels.chunks import check_tensor
+from corl_kernels.checks import check_tensor
+from corl_kernels.kv_store import CACHE_DTYPES, check_caches
 
 # B rows, Hq query heads, Hkv key heads, D head dim, P pages, M pages of a row at most, L = M * page size positions
-_CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_GATHER = 1 << 17  # cache elements gathered at a time on the CPU: 512 KiB of fp32 keys stay in the L2 cache
+_GATHER = 1 << 17  # cache elements gathered at a time: 512 KiB of fp32 keys stay in the L2 cache
 
 
 def paged_attention_decode(
@@ -22,39 +22,44 @@ def paged_attention_decode(
 ) -> Tensor:
     """softmax(scale q k^T) v of each row's query over the first context_lens[b] positions of its pages.
 
-    q             [B, Hq, D]; query head h reads key head h // (Hq / Hkv)
-    k_cache       [P, page, Hkv, D], v_cache the same; dtype of q
+    q             [B, Hq, D]; query head h reads key head h // (Hq / Hkv); it may be a view of a projection
+    k_cache       [P, page, Hkv, D], contiguous, dtype of q; v_cache the same
     block_table   [B, M] int32: position i of row b lies in page block_table[b, i // page], slot i % page
     context_lens  [B] int32, the new token included; a row of length 0 gives zeros
     returns       [B, Hq, D], dtype of q
-    Cache slots and table entries beyond a row's length are never used, whatever they hold.
+    Cache slots and table entries beyond a row's length are never used, whatever they hold. On CUDA a row's bits do not
+    depend on the other rows nor on M, fp64 is not supported, and a longer length counts as all positions of the table.
     Raises ValueError for shapes, dtypes and devices, and on CPU for a length or page outside the table or the cache.
+    Split over positions as in Flash-Decoding: Dao, Haziza, Massa, Sizov 2023.
     """
-    check_tensor("q", q, (None, None, None), q, _CACHE_DTYPES)
+    check_tensor("q", q, (None, None, None), q, CACHE_DTYPES[:3] if q.is_cuda else CACHE_DTYPES)
     rows, num_heads, head_dim = q.shape
-    check_tensor("k_cache", k_cache, (None, None, None, head_dim), q, (q.dtype,))
-    check_tensor("v_cache", v_cache, tuple(k_cache.shape), q, (q.dtype,))
+    check_caches(k_cache, v_cache, q, head_dim=head_dim)
     check_tensor("block_table", block_table, (rows, None), q, (torch.int32,))
     check_tensor("context_lens", context_lens, (rows,), q, (torch.int32,))
     num_pages, page_size, num_kv_heads, _ = k_cache.shape
     if num_heads % num_kv_heads:
         raise ValueError(f"q has {num_heads} heads; it must be a multiple of the cache's {num_kv_heads}")
-    longest = block_table.shape[1] * page_size
-    if not q.is_cuda and rows:
-        last = int(context_lens.max())
-        if last > longest or int(context_lens.min()) < 0:
-            raise ValueError(f"context_lens reach {last}; they must be in [0, {longest}], the positions of block_table")
-        longest = last
-    if rows == 0 or longest == 0:
+    if rows == 0:
         return torch.zeros_like(q)
+    if q.is_cuda:
+        from corl_kernels.jit.decode_attention import launch_decode_attention
 
+        q, block_table = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, block_table))
+        return launch_decode_attention(q, k_cache, v_cache, block_table, context_lens.contiguous(), scale=scale)
+
+    longest, width = int(context_lens.max()), block_table.shape[1] * page_size
+    if longest > width or int(context_lens.min()) < 0:
+        raise ValueError(f"context_lens reach {longest}; they must be in [0, {width}], the positions of block_table")
+    if longest == 0:
+        return torch.zeros_like(q)
     lens = context_lens.to(torch.int64)[:, None]
     positions = torch.arange(longest, device=q.device)
     # Positions beyond the length read the last valid one again: finite, whatever the cache holds there.
     used = torch.minimum(positions, (lens - 1).clamp(min=0))
     slots = block_table.to(torch.int64).gather(1, used // page_size) * page_size + used % page_size  # [B, L]
     slots.masked_fill_(lens == 0, 0)
-    if not q.is_cuda and (int(slots.min()) < 0 or int(slots.max()) >= num_pages * page_size):
+    if int(slots.min()) < 0 or int(slots.max()) >= num_pages * page_size:
         raise ValueError(f"block_table names a page outside the cache's {num_pages}; fill it for every used position")
     bias = torch.zeros_like(slots, dtype=q.dtype).masked_fill_(positions >= lens, float("-inf"))
     bias.masked_fill_(lens == 0, 0)
@@ -62,7 +67,7 @@ def paged_attention_decode(
     # The query heads of one key head form the query rows of one small attention: no key is copied per query head.
     queries = q.reshape(rows, num_kv_heads, num_heads // num_kv_heads, head_dim)
     out = torch.empty_like(queries)
-    step = rows if q.is_cuda else max(1, _GATHER // (longest * flat_k.shape[1]))
+    step = max(1, _GATHER // (longest * flat_k.shape[1]))
     for start in range(0, rows, step):
         part = slice(start, start + step)
         keys, values = (

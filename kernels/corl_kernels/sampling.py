@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from corl_kernels.chunks import check_tensor
+from corl_kernels.checks import check_tensor
 
 # B rows, V vocabulary
 _WORD = 0xFFFFFFFF
@@ -100,17 +100,22 @@ def sample_tokens(
     heat = _per_row("temperature", temperature, logits, torch.float32, "0 or more", lambda x: x >= 0)
     keep_k = _per_row("top_k", top_k, logits, torch.int64, "0 (all) or more", lambda x: x >= 0)
     keep_p = _per_row("top_p", top_p, logits, torch.float32, "above 0 and at most 1", lambda x: (x > 0) & (x <= 1))
+    cuts = () if _known(top_k, 0) and _known(top_p, 1) else (keep_k, keep_p)
+    if logits.is_cuda:
+        from corl_kernels.jit.sampling import launch_sample_tokens
+
+        return Sampled(*launch_sample_tokens(logits, heat, seeds, positions, *cuts))
     greedy = heat == 0
     scaled = logits.to(torch.float32) / torch.where(greedy, 1, heat)[:, None]
     scores = scaled
     if not _known(temperature, 0):
         positions, vocab_size = positions.to(torch.int64), logits.shape[1]
-        step = max(1, len(logits) if logits.is_cuda else _BLOCK // vocab_size)
+        step = max(1, _BLOCK // vocab_size)
         parts = zip(seeds.split(step), positions.split(step), strict=True)
         noise = torch.cat([_gumbel(seed, position, vocab_size) for seed, position in parts])
         scores = noise.masked_fill_(greedy[:, None], 0).add_(scaled)
-    if not (_known(top_k, 0) and _known(top_p, 1)):
-        scores = scores.masked_fill(~_kept(scaled, keep_k, keep_p), float("-inf"))
+    if cuts:
+        scores = scores.masked_fill(~_kept(scaled, *cuts), float("-inf"))
     tokens = scores.argmax(dim=-1)
     logprobs = torch.log_softmax(scaled, dim=-1).gather(1, tokens[:, None])[:, 0]
     return Sampled(tokens, logprobs)

@@ -132,6 +132,42 @@ def test_large_vocabulary():
     assert out.logprobs.dtype == torch.float32
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cuts", [{}, {"top_k": (0, 1, 20, 1000), "top_p": (1.0, 0.8, 0.95)}], ids=["all", "cut"])
+def test_cuda_draws_what_the_cpu_draws_and_never_waits(cuts, dtype):
+    rows, vocab = 64, 151_937
+    logits = (logits_of(rows, vocab) * 2).to(dtype)
+    values = cuts | {"temperature": (0.0, 0.7, 1.0, 1.0, 1.3)}
+    settings = {name: torch.tensor(value).repeat(rows)[:rows] for name, value in values.items()} | rows_of(rows)
+    want = sample_tokens(logits, **settings)
+    settings = {name: value.cuda() for name, value in settings.items()}
+    logits = logits.cuda()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        have = sample_tokens(logits, **settings)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(have.tokens.cpu(), want.tokens)
+    torch.testing.assert_close(have.logprobs.cpu(), want.logprobs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_cuda_numbers_tensors_and_graphs_agree():
+    logits, keys = logits_of(40, 5000).cuda(), {name: value.cuda() for name, value in rows_of(40).items()}
+    numbers = {"temperature": 0.8, "top_k": 9, "top_p": 0.7}
+    tensors = {name: torch.full((40,), value, device="cuda") for name, value in numbers.items()}
+    want = sample_tokens(logits, **tensors, **keys)
+    graph = torch.cuda.CUDAGraph()
+    have = sample_tokens(logits, **numbers, **keys)
+    with torch.cuda.graph(graph):
+        replayed = sample_tokens(logits, **numbers, **keys)
+    graph.replay()
+    for out in (have, replayed):
+        assert torch.equal(out.tokens, want.tokens)
+        assert torch.equal(out.logprobs, want.logprobs)
+
+
 WRONG = {
     r"logits has shape \[5\]": {"logits": torch.zeros(5)},
     "logits is torch.int64": {"logits": torch.zeros(3, 5, dtype=torch.int64)},
