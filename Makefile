@@ -9,7 +9,7 @@ DEMO_DIR := runs/demo$(if $(filter-out 1,$(SEED)),-seed$(SEED))
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup demo test check size clean
+.PHONY: setup demo test test-gpu check kernels-aot bench size clean
 
 setup: $(VENV)/.ready
 
@@ -27,10 +27,22 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -q -m "not gpu"
 
+# The kernels' own tests run on the device where there is one, under triton's interpreter where there is none.
+test-gpu: setup
+	$(BIN)/python -m pytest -q tests/corl_kernels/jit
+	$(BIN)/python -m pytest -q -m gpu
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every kernel compiled for sm_90, which needs no GPU: registers, spills, shared memory.
+kernels-aot: setup
+	$(BIN)/python -m corl_kernels.aot
+
+bench: setup
+	$(BIN)/python -m bench.ops --suite all --out runs/bench/ops.jsonl
 
 size: setup
 	$(BIN)/python bench/size.py

@@ -34,6 +34,14 @@ def test_ranges_admit_what_is_supported() -> None:
     assert set(PROJECT["project"]["optional-dependencies"]) == {"cuda", "flash", "llm", "dev"}
 
 
+def test_kernels_alone_ask_for_the_same_torch_and_triton() -> None:
+    alone = tomllib.loads((ROOT / "kernels" / "pyproject.toml").read_text())
+    assert set(alone["project"]["dependencies"]) <= set(PROJECT["project"]["dependencies"])
+    assert len(alone["project"]["dependencies"]) == 2
+    assert alone["project"]["requires-python"] == PROJECT["project"]["requires-python"]
+    assert set(alone["tool"]) == {"hatch"}, "ruff and mypy follow the root's settings"
+
+
 @pytest.mark.slow
 def test_wheel_holds_both_packages_and_the_graph(tmp_path: Path) -> None:
     command = [

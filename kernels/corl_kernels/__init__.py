@@ -5,7 +5,7 @@ Needs torch alone. Every op has a plain torch reference beside it, named `<op>_r
 
 from corl_kernels.cross_entropy import linear_cross_entropy
 from corl_kernels.kl import linear_kl
-from corl_kernels.kl_estimate import kl_estimate
+from corl_kernels.kl_estimators import kl_estimate
 from corl_kernels.logprobs import LogProbs, linear_logprobs
 from corl_kernels.objective import PolicyMetrics, PolicyObjective
 from corl_kernels.paged_attention import paged_attention_decode

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corl_kernels.kl_estimate import KL_ESTIMATORS, kl_estimate
+from corl_kernels.kl_estimators import KL_ESTIMATORS, kl_estimate
 
 # n tokens of a run of whole sequences (or, for token-level objectives, any tokens), S sequences
 _CHOICES = {

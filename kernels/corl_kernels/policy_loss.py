@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from corl_kernels.checks import IGNORE, check_head, check_targets, check_tensor, row_temperature
 from corl_kernels.chunks import Head, row_functions, scale_gradient
-from corl_kernels.kl_estimate import kl_estimate
+from corl_kernels.kl_estimators import kl_estimate
 from corl_kernels.logprobs import linear_logprobs_reference
 from corl_kernels.objective import (
     REINFORCE,

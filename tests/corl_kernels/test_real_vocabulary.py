@@ -74,3 +74,14 @@ def test_a_token_has_the_same_bits_in_any_pack():
     assert again.metrics.ratio_max == 1
     reference = linear_logprobs_reference(b.hidden.double(), b.weight.double(), b.targets).logprobs
     assert (logprobs - reference).abs().max() <= 1e-4
+
+
+def test_tokens_further_apart_than_two_to_the_31():
+    stride, gen = 2**31, torch.Generator().manual_seed(3)
+    near, weight = torch.randn(2, H, generator=gen), torch.randn(41, H, generator=gen)
+    # 8 GiB of address space, of which a few pages are touched
+    far = torch.empty(stride + H).as_strided((2, H), (stride, 1)).copy_(near)
+    targets, ones = torch.tensor([40, 3]), torch.ones(2)
+    losses = [linear_policy_loss(x, weight, targets, ones, ones, objective=OBJECTIVE) for x in (near, far)]
+    assert torch.equal(losses[0].logprobs, losses[1].logprobs)
+    assert torch.equal(losses[0].loss, losses[1].loss)

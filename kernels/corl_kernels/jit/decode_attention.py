@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
+
 # B rows, Hq query heads, Hkv key heads, G = Hq / Hkv, D head dim, M pages of a row at most, S splits of a row at most
 # partial [S, B, Hq, D], top [S, B, Hq], total [S, B, Hq]: sum of w v, the largest score and the sum of w, in fp32,
 # with w = 2^(score - top) over the positions of one split; scores are in units of log2, as exp2 is one instruction
@@ -116,6 +118,7 @@ def _merge_splits_kernel(
     tl.store(out_ptr + row_head * DIM + dims, acc.to(out_ptr.dtype.element_ty), mask=dims < DIM)
 
 
+@on_its_device
 def launch_decode_attention(
     q: Tensor, k_cache: Tensor, v_cache: Tensor, block_table: Tensor, context_lens: Tensor, *, scale: float
 ) -> Tensor:

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
 from corl_kernels.jit.policy_rows import in_place
 from corl_kernels.kl_rows import Divergence
 
@@ -109,6 +110,7 @@ def _divergence_gradient_rows_kernel(
         tl.store(dlogits_ptr + index, dlogit.to(dlogits_ptr.dtype.element_ty), mask=mask)
 
 
+@on_its_device
 def divergence(logits: Tensor, ref_logits: Tensor, tokens: Divergence, start: int, stop: int) -> None:
     _divergence_rows_kernel[(len(logits),)](
         logits, ref_logits,
@@ -119,6 +121,7 @@ def divergence(logits: Tensor, ref_logits: Tensor, tokens: Divergence, start: in
     )  # fmt: skip
 
 
+@on_its_device
 def gradient(
     logits: Tensor,
     ref_logits: Tensor,

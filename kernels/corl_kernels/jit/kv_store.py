@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
+
 # T tokens, Hkv key heads, D head dim
 
 
@@ -25,6 +27,7 @@ def _store_kv_kernel(
     tl.store(v_cache_ptr + offsets, v, mask=mask)
 
 
+@on_its_device
 def launch_store_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor) -> None:
     """store_kv for k and v dense in the last dim."""
     tokens, heads, dim = k.shape

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
 from corl_kernels.objective import PolicyObjective, TokenInputs
 from corl_kernels.rows import Tokens
 
@@ -234,10 +235,12 @@ def _launch_policy(
     return dlogits
 
 
+@on_its_device
 def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
     _launch_policy(logits, tokens, start, stop, None, PolicyObjective(), logits.dtype)
 
 
+@on_its_device
 def policy(
     logits: Tensor,
     tokens: Tokens,
@@ -250,6 +253,7 @@ def policy(
     return _launch_policy(logits, tokens, start, stop, inputs, objective, dtype)
 
 
+@on_its_device
 def gradient(
     logits: Tensor,
     tokens: Tokens,

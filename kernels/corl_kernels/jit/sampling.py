@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
+
 # B rows, V vocabulary, S splits of it.
 # Every token of a row has its own int64 key: first its value, then how low its id is. A cut is a key too: the tokens
 # with that key or a higher one stay. So no two tokens ever tie.
@@ -150,6 +152,7 @@ def _merge_splits_kernel(
     tl.store(logprobs_ptr + row, chosen - top - tl.log(total))
 
 
+@on_its_device
 def launch_cut(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     """The lowest key [B] int64 that top_k [B] int64 and then top_p [B] fp32 keep in logits [B, V].
 
@@ -164,6 +167,7 @@ def launch_cut(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
     return cut
 
 
+@on_its_device
 def launch_sample_tokens(
     logits: Tensor,
     temperature: Tensor,

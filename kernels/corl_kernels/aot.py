@@ -1,0 +1,200 @@
+"""Compile every kernel for Hopper on a machine without a GPU: `python -m corl_kernels.aot`.
+
+A case calls launchers on meta tensors at the shapes of a real model; hopper.py compiles what they launch. A variant
+that models share is listed once. Exit code 0: all is well; 1: findings, one line each; 2: the call is wrong.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import triton
+from torch import Tensor
+from triton.runtime.jit import KernelInterface
+
+from corl_kernels.hopper import Finding, Row, compile_launches, defined_in
+
+# Kernels that write into the row they read, in a narrower dtype: what one thread stores lies where another one loads.
+IN_PLACE = frozenset({"_policy_rows_kernel", "_gradient_rows_kernel", "_divergence_gradient_rows_kernel"})
+# These stand for numbers that vary from call to call: no compiled kernel may depend on them.
+TOKENS, ROWS = 5000, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The sizes that decide what is compiled."""
+
+    name: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    qk_norm: bool  # RMSNorm of every head of q and k before the rotation
+
+
+MODELS = (
+    Model("qwen2.5-7b", heads=28, kv_heads=4, head_dim=128, vocab=152_064, qk_norm=False),
+    Model("qwen3-32b", heads=64, kv_heads=8, head_dim=128, vocab=151_936, qk_norm=True),
+)
+
+
+def _meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _floats(*shape: int) -> Tensor:
+    return _meta(*shape, dtype=torch.float32)
+
+
+def _ids(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    return _meta(*shape, dtype=dtype)
+
+
+def _policy_rows(model: Model) -> None:
+    from corl_kernels.jit.policy_rows import gradient, policy, statistics
+    from corl_kernels.objective import PolicyObjective, TokenInputs
+    from corl_kernels.rows import make_tokens
+
+    run, bf16 = (0, TOKENS), torch.bfloat16
+    plain, heated = (make_tokens(_ids(TOKENS), heat, torch.float32) for heat in (None, _floats(TOKENS)))
+    logits = _floats(TOKENS, model.vocab)
+    statistics(logits, plain, *run)
+    statistics(logits, heated, *run)
+    on_policy = TokenInputs(_floats(TOKENS), _floats(TOKENS), None, None, None)
+    full = TokenInputs(*(_floats(TOKENS) for _ in range(5)))
+    policy(logits, plain, *run, on_policy, PolicyObjective("reinforce"), bf16)
+    policy(logits, plain, *run, full, PolicyObjective("grpo", dual_clip=3.0, kl_coef=1e-3), bf16)
+    policy(logits, heated, *run, full, PolicyObjective("cispo", rollout_correction="truncate"), bf16)
+    gradient(logits, plain, *run, _floats(TOKENS), None, bf16)
+    gradient(logits, heated, *run, _floats(TOKENS), _floats(TOKENS), bf16)
+
+
+def _kl_rows(model: Model) -> None:
+    from corl_kernels.jit.kl_rows import divergence, gradient
+    from corl_kernels.kl_rows import make_divergence
+
+    logits, ref_logits = _floats(TOKENS, model.vocab), _floats(TOKENS, model.vocab)
+    for heat in (None, _floats(TOKENS)):
+        tokens = make_divergence(heat, TOKENS, logits)
+        divergence(logits, ref_logits, tokens, 0, TOKENS)
+        gradient(logits, ref_logits, tokens, 0, TOKENS, _floats(TOKENS), torch.bfloat16)
+
+
+def _decode_attention(model: Model) -> None:
+    from corl_kernels.jit.decode_attention import launch_decode_attention
+
+    q, cache = _meta(ROWS, model.heads, model.head_dim), _meta(1000, 256, model.kv_heads, model.head_dim)
+    table, lens = _ids(ROWS, 60, dtype=torch.int32), _ids(ROWS, dtype=torch.int32)
+    launch_decode_attention(q, cache, cache, table, lens, scale=model.head_dim**-0.5)
+
+
+def _store_kv(model: Model) -> None:
+    from corl_kernels.jit.kv_store import launch_store_kv
+
+    new, cache = _meta(TOKENS, model.kv_heads, model.head_dim), _meta(1000, 256, model.kv_heads, model.head_dim)
+    launch_store_kv(new, new, cache, cache, _ids(TOKENS))
+
+
+def _sampling(model: Model) -> None:
+    from corl_kernels.jit.sampling import launch_cut, launch_sample_tokens
+
+    heat, seeds, positions = _floats(ROWS), _ids(ROWS), _ids(ROWS)
+    for logits in (_meta(ROWS, model.vocab), _floats(ROWS, model.vocab)):
+        for cut in (None, launch_cut(logits, heat, _ids(ROWS), _floats(ROWS))):
+            launch_sample_tokens(logits, heat, seeds, positions, cut)
+
+
+def _qk_norm_rope(model: Model) -> None:
+    from corl_kernels.jit.qk_norm_rope import launch_qk_norm_rope, launch_qk_norm_rope_backward
+
+    q, k = (_meta(TOKENS, heads, model.head_dim) for heads in (model.heads, model.kv_heads))
+    cos, sin = _meta(TOKENS, model.head_dim), _meta(TOKENS, model.head_dim)
+    weight = _meta(model.head_dim) if model.qk_norm else None
+    tables = cos, sin, weight, weight, 1e-6
+    launch_qk_norm_rope(q, k, *tables)
+    if model.qk_norm:
+        launch_qk_norm_rope_backward(q, k, q, k, *tables, weight_grads=True)
+        launch_qk_norm_rope_backward(q, k, q, k, *tables, weight_grads=False)
+    else:
+        launch_qk_norm_rope_backward(q, k, None, None, *tables, weight_grads=False)
+
+
+Case = Callable[[Model], object]
+CASES: dict[str, Case] = {
+    "policy rows": _policy_rows,
+    "kl rows": _kl_rows,
+    "decode attention": _decode_attention,
+    "store kv": _store_kv,
+    "sampling": _sampling,
+    "qk norm and rope": _qk_norm_rope,
+}
+
+_LINE = (
+    "{kernel:<46} {case:<28} {warps:>5} {registers:>9} {stack:>5} {shared:>6} {wgmma:>5} {tma:>3} {cp_async:>8} "
+    "{barriers:>8} {seconds:>7}"
+)
+_HEAD = _LINE.format(**{name: name for name in re.findall(r"{(\w+)", _LINE)})
+
+
+def jit_functions(package: str) -> dict[str, KernelInterface]:
+    """Every @triton.jit function that a module of the package defines, by full name."""
+    modules = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+    return {name: jit for info in modules for name, jit in defined_in(importlib.import_module(info.name)).items()}
+
+
+def main(
+    argv: Sequence[str] | None = None, *, cases: dict[str, Case] = CASES, package: str = "corl_kernels.jit"
+) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m corl_kernels.aot", description="Compile every kernel for sm_90.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only the cases whose name contains this")
+    parser.add_argument("--keep-cache", action="store_true", help="use triton's cache instead of an empty one")
+    parser.add_argument("--limit-s", type=float, default=120.0, help="seconds a kernel may take (default 120)")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes at a time")
+    options = parser.parse_args(argv)
+    if triton.knobs.runtime.interpret:
+        print("error: TRITON_INTERPRET is set, so kernels would be interpreted; unset it", file=sys.stderr)
+        return 2
+    names = set(jit_functions(package))
+    chosen = {name: build for name, build in cases.items() if options.only in name}
+    jobs = [{f"{name}/{model.name}": partial(build, model) for model in MODELS} for name, build in chosen.items()]
+    rows: list[Row] = []
+    findings: list[str] = []
+    print(_HEAD)
+    with tempfile.TemporaryDirectory() as empty:
+        for result in compile_launches(
+            jobs,
+            functions=names,
+            in_place=IN_PLACE,
+            limit_s=options.limit_s,
+            workers=max(options.jobs, 1),
+            cache="" if options.keep_cache else empty,
+        ):
+            if isinstance(result, Finding):
+                findings.append(result.text)
+            else:
+                rows.append(result)
+                kernel = result.kernel.removeprefix(f"{package}.")
+                print(_LINE.format(**asdict(result) | {"kernel": kernel}), flush=True)
+    compiled = {name for row in rows for name in (row.kernel, *row.calls)}
+    if not options.only:
+        findings += [f"{name}: no case compiled it; add its launcher to CASES" for name in sorted(names - compiled)]
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    print("\n".join([f"{len(rows)} variants, {len(compiled)} functions, {len(findings)} findings", *findings]))
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

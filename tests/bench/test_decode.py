@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from bench import decode
+from bench.inputs import MODELS, ModelShape
+
+CPU = torch.device("cpu")
+TINY = ModelShape(hidden=32, vocab=307, heads=4, kv_heads=2, head_dim=8, qk_norm=True)
+PLACE = {"device": CPU, "dtype": torch.float32}
+
+
+def _by_name(entries):
+    return {entry.name: entry for entry in entries}
+
+
+def test_attention_rivals_compute_what_ours_does():
+    entries = _by_name(decode.paged_attention(TINY, 3, 300, **PLACE))
+    wanted = entries["corl paged_attention_decode"].run()
+    for name in ("torch SDPA, keys gathered before", "torch gather and SDPA"):
+        torch.testing.assert_close(entries[name].run().flatten(1, 2), wanted)
+    assert entries["flash-attn with_kvcache"].skipped
+    assert all(entry.traffic == 4 * (2 * 3 * 300 * 2 * 8 + 2 * 3 * 4 * 8) for entry in entries.values())
+
+
+def test_sampling_rivals_draw_from_the_same_distribution():
+    torch.manual_seed(0)
+    entries = _by_name(decode.sampling_rivals(TINY, 400, 16, **PLACE))
+    plain = [name for name, entry in entries.items() if entry.op == "sample_tokens"]
+    scores = {name: float(entries[name].run()[1].mean()) for name in plain}
+    assert max(scores.values()) - min(scores.values()) < 0.25, scores  # standard errors of about 0.04
+    cut = [float(entry.run()[1].mean()) for entry in entries.values() if "top-p" in entry.op]
+    assert len(cut) == 2 and abs(cut[0] - cut[1]) < 0.25 and min(cut) > min(scores.values())
+
+
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_rotation_rivals_agree_forward_and_backward(qk_norm):
+    shape = ModelShape(32, 307, 4, 2, 8, qk_norm=qk_norm)
+    entries = _by_name(decode.norm_and_rotation(shape, 5, **PLACE))
+    for suffix in ("", ", backward"):
+        ours, theirs = entries[f"corl qk_norm_rope{suffix}"].run(), entries[f"torch eager{suffix}"].run()
+        assert len(ours) == (2 if not suffix else 4 if qk_norm else 2)
+        for mine, wanted in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, wanted)
+
+
+def test_cache_writes_agree():
+    entries = decode.cache_writes(TINY, 7, **PLACE)
+    caches = [cell.cell_contents for cell in entries[0].run.__closure__ if isinstance(cell.cell_contents, tuple)][0][
+        2:4
+    ]
+    written = []
+    for entry in entries:
+        for cache in caches:
+            cache.zero_()
+        entry.run()
+        written.append([cache.clone() for cache in caches])
+    assert written[0][0].count_nonzero() == 7 * 2 * 8
+    for mine, wanted in zip(*written, strict=True):
+        assert torch.equal(mine, wanted)
+
+
+def test_the_suite_runs_every_op(monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", TINY)
+    monkeypatch.setattr(decode, "_PAGE", 16)
+    peaks = decode.Peaks(1.0, 1.0, "made up")
+    rows = [row for rows in decode.suite(CPU, peaks, models=["tiny"], repeats=1, quick=True) for row in rows]
+    assert {row.op for row in rows} == {
+        "paged_attention_decode", "sample_tokens", "sample_tokens, top-k, top-p", "qk_norm_rope",
+        "qk_norm_rope and backward", "store_kv",
+    }  # fmt: skip
+    assert all(row.gbps > 0 for row in rows if row.skipped is None)
