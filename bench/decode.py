@@ -13,9 +13,7 @@ from torch import Tensor
 from bench.contest import Case, Contender, Row, hold, missing
 from bench.inputs import MODELS, ModelShape
 from bench.roofline import Peaks
-from corl_kernels import paged_attention_decode, sample_tokens
-from corl_kernels.kv_store import store_kv
-from corl_kernels.qk_norm_rope import qk_norm_rope
+from corl_kernels import paged_attention_decode, qk_norm_rope, sample_tokens, store_kv
 
 # B rows, V vocabulary, L positions of context, T tokens, Hq query heads, Hkv key heads, D head dim, M pages of a row
 _PAGE = 256  # the engine's; flash-attn takes multiples of 256 only

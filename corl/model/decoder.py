@@ -8,23 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from corl.model.attention import Attend
 from corl.model.config import ModelConfig
-from corl.model.rope import rope_tables, rotate
+from corl.model.fused import rms_norm, swiglu
+from corl.model.rope import rope_tables
+from corl_kernels import qk_norm_rope
 
 # T packed tokens, D hidden, I intermediate, H query heads, K kv heads, E head dim, V vocab
 Head = Callable[[Tensor, Tensor], Any]
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension. Zhang and Sennrich 2019, arXiv:1910.07467.
-
-    fp32 inside, rounded to the input's dtype before the weight is applied: the order transformers has.
-    """
+    """A learned scale per channel over the root mean square, at the eps of the checkpoint."""
 
     def __init__(self, size: int, config: ModelConfig) -> None:
         super().__init__()
@@ -32,12 +30,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size, dtype=config.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention; rows of qkv_proj are q | k | v."""
+    """Grouped-query self-attention; rows of qkv_proj are q | k | v. Qwen3 norms the heads of q and k."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -46,12 +43,14 @@ class Attention(nn.Module):
         self.heads = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
         self.qkv_proj = _linear(config, config.hidden_size, sum(self.heads) * self.head_dim, bias=config.qkv_bias)
         self.o_proj = _linear(config, config.num_heads * self.head_dim, config.hidden_size)
-        self.q_norm = RMSNorm(self.head_dim, config) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(self.head_dim, config) if config.qk_norm else nn.Identity()
+        self.eps = config.rms_norm_eps
+        self.q_norm = RMSNorm(self.head_dim, config) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config) if config.qk_norm else None
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         q, k, v = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=1)
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        norms = [norm.weight for norm in (self.q_norm, self.k_norm) if norm is not None]
+        q, k = qk_norm_rope(q, k, cos, sin, *norms, eps=self.eps)
         return self.o_proj(attend(self.index, q, k, v).flatten(1))
 
 
@@ -64,8 +63,7 @@ class MLP(nn.Module):
         self.down_proj = _linear(config, config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(swiglu(self.gate_up_proj(hidden)))
 
 
 class DecoderLayer(nn.Module):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# T packed tokens, H heads, E head dim
+# T packed tokens, E head dim
 ROPE_KINDS = ("default", "linear", "llama3")
 
 
@@ -45,16 +45,10 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int, device: torch.device | 
 
 
 def rope_tables(position_ids: Tensor, rope: RopeConfig, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's angles, [T, 1, E] each, for `rotate`.
+    """cos and sin of every token's angles, [T, E] each, for `qk_norm_rope`.
 
     Computed in fp32 on the device of `position_ids` [T] i64, then rounded to `dtype`, as transformers does it.
     """
     angles = position_ids[:, None].float() * inverse_frequencies(rope, head_dim, position_ids.device)
-    angles = torch.cat((angles, angles), dim=-1)[:, None]
+    angles = torch.cat((angles, angles), dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate [T, H, E] by the tables; channel i is paired with channel i + E / 2, Hugging Face's order."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from corl_kernels.kv_store import store_kv
+from corl_kernels import store_kv
 
 
 class PageAllocator:

@@ -1,15 +1,18 @@
-"""Kernels for reinforcement learning of language models: losses on the head, paged attention, sampling.
+"""Kernels for reinforcement learning of language models: losses on the head, attention, rotary, sampling.
 
-Needs torch alone. Every op has a plain torch reference beside it, named `<op>_reference`.
+CUDA tensors run the Triton kernels of corl_kernels.jit, CPU tensors plain torch, for which triton is never imported.
+Every op has a plain torch reference beside it, named `<op>_reference`.
 """
 
 from corl_kernels.cross_entropy import linear_cross_entropy
 from corl_kernels.kl import linear_kl
 from corl_kernels.kl_estimators import kl_estimate
+from corl_kernels.kv_store import store_kv
 from corl_kernels.logprobs import LogProbs, linear_logprobs
 from corl_kernels.objective import PolicyMetrics, PolicyObjective
 from corl_kernels.paged_attention import paged_attention_decode
 from corl_kernels.policy_loss import PolicyLoss, linear_policy_loss
+from corl_kernels.rotary import qk_norm_rope
 from corl_kernels.sampling import Sampled, sample_tokens
 
 __all__ = [
@@ -24,5 +27,7 @@ __all__ = [
     "linear_logprobs",
     "linear_policy_loss",
     "paged_attention_decode",
+    "qk_norm_rope",
     "sample_tokens",
+    "store_kv",
 ]

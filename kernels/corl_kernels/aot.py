@@ -115,7 +115,7 @@ def _sampling(model: Model) -> None:
 
 
 def _qk_norm_rope(model: Model) -> None:
-    from corl_kernels.jit.qk_norm_rope import launch_qk_norm_rope, launch_qk_norm_rope_backward
+    from corl_kernels.jit.rotary import launch_qk_norm_rope, launch_qk_norm_rope_backward
 
     q, k = (_meta(TOKENS, heads, model.head_dim) for heads in (model.heads, model.kv_heads))
     cos, sin = _meta(TOKENS, model.head_dim), _meta(TOKENS, model.head_dim)

@@ -16,7 +16,10 @@ def check_tensor(
     if hasattr(value, "to_local"):
         raise ValueError(f"{name} is a DTensor; pass {name}.to_local() or call unshard() on its FSDP module first")
     sizes = tuple(value.shape)
-    if len(sizes) != len(shape) or any(want not in (None, have) for want, have in zip(shape, sizes, strict=True)):
+    # equal shapes first: ops of every decode step come through here, several times a layer
+    if sizes != shape and (
+        len(sizes) != len(shape) or any(want not in (None, have) for want, have in zip(shape, sizes, strict=True))
+    ):
         wanted = ", ".join("*" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} has shape {list(sizes)}; it must be [{wanted}]")
     if value.dtype not in dtypes:

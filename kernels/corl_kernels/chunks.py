@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from corl_kernels import rows
-from corl_kernels.checks import check_tensor as check_tensor
 
 # T tokens, H hidden, V vocabulary, C rows of a chunk
 ROWS_CPU, ROWS_CUDA = 256, 4096
