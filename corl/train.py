@@ -3,6 +3,7 @@
 Exit code 0: done. 1: the run stopped itself; it says why. 2: the input is wrong; one line says what.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> None:
     if not torch.cuda.is_available():
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+    if LOCAL_RANK == 0:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("corl").setLevel(logging.INFO)
     world = init_world(config.parallel.timeout_s)
     try:
         run(prepared, world)

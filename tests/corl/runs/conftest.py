@@ -110,7 +110,7 @@ def _learn_form(decoder: Decoder, traces: list[Trace], tokenizer: Tokenizer) -> 
         sequences = [TrainSequence("warm-up", *pair, token_weight=weight, advantage=1.0) for pair in chosen]
         batch = micro_batch(sequences, torch.device("cpu"))
         hidden = decoder(batch.input_ids, batch.position_ids, packed_attention(batch.cu_seqlens, batch.max_seqlen))
-        likelihood_head(batch)(hidden[batch.rows], decoder.head_weight)[0].backward()
+        likelihood_head(batch)(hidden[batch.rows], decoder.head_weight, None)[0].backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -74,7 +74,7 @@ def test_skipped_update_changes_nothing(make_trainer, fault):
 
     def spoiling_head(batch):
         head = likelihood_head(batch)
-        return (lambda hidden, weight: head(spoil(hidden, batch), weight)) if batch is batches[1] else head
+        return (lambda hidden, *rest: head(spoil(hidden, batch), *rest)) if batch is batches[1] else head
 
     for other in (trainer, untouched):
         assert other.update(batches, likelihood_head, 0).applied
