@@ -24,41 +24,52 @@ class Head:
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
         self.gemm_dtype = hidden.dtype if hidden.is_cuda else self.dtype
         self.hidden, self.weight = hidden, weight.detach().to(self.gemm_dtype)
-        self.x = _aligned(self.rows, hidden.shape[1], hidden, self.gemm_dtype)
-        self.logits = _aligned(self.rows, len(weight), hidden, self.dtype)
+        self._x = _aligned(self.rows, hidden.shape[1], hidden, self.gemm_dtype)
+        self._x_holds: tuple[int, int] | None = None
+        self._logits: dict[int, Tensor] = {}
         self.grad_hidden: Tensor | None = None
         self.grad_weight: Tensor | None = None
         self._started = False
 
     def want_gradients(self, hidden: bool, weight: bool) -> None:
         """Allocate what `accumulate` fills: for hidden in the GEMMs' dtype, for weight [V, H] in fp32."""
-        if hidden:  # C rows more than T: a padded chunk may start anywhere
-            rows = len(self.hidden) + self.rows
+        if hidden:  # whole chunks
+            rows = -(-len(self.hidden) // self.rows) * self.rows
             self.grad_hidden = self.hidden.new_empty(rows, self.hidden.shape[1], dtype=self.gemm_dtype)
         if weight:
             self.grad_weight = self.weight.new_empty(self.weight.shape, dtype=self.dtype)
 
-    def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
-        return [(first, min(first + self.rows, stop)) for first in range(start, stop, self.rows)]
+    def chunks(self) -> list[tuple[int, int]]:
+        """(start, stop) of every chunk; the last one may be short."""
+        tokens = len(self.hidden)
+        return [(first, min(first + self.rows, tokens)) for first in range(0, tokens, self.rows)]
 
-    def forward(self, start: int, stop: int) -> Tensor:
-        """The logits [C, V] of the tokens start..stop, at most C of them; the rows below belong to no token."""
-        count = stop - start
-        self.x[:count].copy_(self.hidden[start:stop])
-        self.x[count:].zero_()
-        _gemm(self.x, self.weight.t(), self.logits, accumulate=False)
-        return self.logits
+    def logits(self, buffer: int = 0) -> Tensor:
+        """[C, V] of the statistics' dtype; every buffer is made when it is first asked for."""
+        if buffer not in self._logits:
+            self._logits[buffer] = _aligned(self.rows, len(self.weight), self.hidden, self.dtype)
+        return self._logits[buffer]
 
-    def backward(self, start: int, dlogits: Tensor) -> None:
-        """The gradients of the chunk that `forward` made last, given dlogits [C, V] with zeros below its tokens.
+    def forward(self, start: int, stop: int, *, buffer: int = 0) -> Tensor:
+        """The logits [C, V] of a chunk; the rows below its last token belong to none."""
+        _gemm(self._rows_of(start, stop), self.weight.t(), self.logits(buffer), accumulate=False)
+        return self.logits(buffer)
 
-        Chunks come in ascending order: what this one writes below its last token, the next one overwrites.
-        """
+    def backward(self, start: int, stop: int, dlogits: Tensor) -> None:
+        """Add a chunk's gradients, given dlogits [C, V] with zeros below its last token."""
         if self.grad_hidden is not None:
             _gemm(dlogits, self.weight, self.grad_hidden[start : start + self.rows], accumulate=False)
         if self.grad_weight is not None:
-            _gemm(dlogits.t(), self.x, self.grad_weight, accumulate=self._started)
+            _gemm(dlogits.t(), self._rows_of(start, stop), self.grad_weight, accumulate=self._started)
         self._started = True
+
+    def _rows_of(self, start: int, stop: int) -> Tensor:
+        """An aligned copy [C, H] of the chunk's hidden states, zeros below."""
+        if self._x_holds != (start, stop):
+            self._x[: stop - start].copy_(self.hidden[start:stop])
+            self._x[stop - start :].zero_()
+            self._x_holds = (start, stop)
+        return self._x
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """grad_hidden [T, H] in the GEMMs' dtype and grad_weight [V, H] in fp32, None where not wanted."""

@@ -24,8 +24,8 @@ class _LinearKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, ref_hidden, ref_weight, temperature):
         policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
-        results = kl_rows.make_divergence(temperature, len(hidden), policy.logits)
-        for chunk in policy.chunks(0, len(hidden)):
+        results = kl_rows.make_divergence(temperature, len(hidden), hidden.new_empty(0, dtype=policy.dtype))
+        for chunk in policy.chunks():
             rows.divergence(policy.forward(*chunk), reference.forward(*chunk), results, *chunk)
         saved = (results.temperature, results.kl, results.shift, results.logsum, results.ref_shift, results.ref_logsum)
         ctx.save_for_backward(hidden, weight, ref_hidden, ref_weight, *saved)
@@ -38,10 +38,11 @@ class _LinearKL(torch.autograd.Function):
         policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
         policy.want_gradients(*ctx.needs_input_grad[:2])
         saved = kl_rows.Divergence(*results)
-        for start, stop in policy.chunks(0, len(hidden)):
+        for start, stop in policy.chunks():
             logits, ref_logits = policy.forward(start, stop), reference.forward(start, stop)
             slope = grad_kl[start:stop]
-            policy.backward(start, rows.gradient(logits, ref_logits, saved, start, stop, slope, policy.gemm_dtype))
+            dlogits = rows.gradient(logits, ref_logits, saved, start, stop, slope, policy.gemm_dtype)
+            policy.backward(start, stop, dlogits)
         grads = (None if grad is None else grad.to(hidden.dtype) for grad in policy.gradients())
         return *grads, None, None, None
 

@@ -24,7 +24,7 @@ class _LinearLogprobs(torch.autograd.Function):
     def forward(ctx, hidden, weight, targets, temperature, return_entropy):
         head, rows = Head(hidden, weight), row_functions(hidden)
         tokens = make_tokens(targets, temperature, head.dtype)
-        for chunk in head.chunks(0, len(hidden)):
+        for chunk in head.chunks():
             rows.statistics(head.forward(*chunk), tokens, *chunk)
         ctx.save_for_backward(hidden, weight, targets, temperature, tokens.entropy, tokens.shift, tokens.logsum)
         return tokens.logprobs, tokens.entropy.clone() if return_entropy else None
@@ -36,10 +36,10 @@ class _LinearLogprobs(torch.autograd.Function):
         head, rows = Head(hidden, weight), row_functions(hidden)
         head.want_gradients(*ctx.needs_input_grad[:2])
         tokens = Tokens(targets, temperature, torch.empty_like(shift), entropy, shift, logsum)
-        for start, stop in head.chunks(0, len(hidden)):
+        for start, stop in head.chunks():
             slopes = (None if grad is None else grad[start:stop] for grad in (grad_logprobs, grad_entropy))
             dlogits = rows.gradient(head.forward(start, stop), tokens, start, stop, *slopes, head.gemm_dtype)
-            head.backward(start, dlogits)
+            head.backward(start, stop, dlogits)
         grads = (None if grad is None else grad.to(hidden.dtype) for grad in head.gradients())
         return *grads, None, None, None
 

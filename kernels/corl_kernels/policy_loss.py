@@ -1,5 +1,6 @@
 """Policy-gradient loss on the language-model head in three GEMMs, without the [T, V] logits."""
 
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from corl_kernels.objective import (
     policy_metrics,
     token_terms,
 )
-from corl_kernels.rows import make_tokens
+from corl_kernels.rows import Tokens, make_tokens
 
 
 # T tokens, H hidden, V vocabulary, S sequences
@@ -31,22 +32,43 @@ class PolicyLoss(NamedTuple):
     metrics: PolicyMetrics
 
 
-def _runs(head: Head, tokens: int, offsets: Tensor | None) -> list[tuple[int, int, int, int]]:
-    """(start, stop, first, last): runs of tokens whose slopes need no other run, of the sequences first..last.
+def _gradients_through_sequences(
+    head: Head, tokens: Tokens, inputs: TokenInputs, objective: PolicyObjective, offsets: Tensor, on_device: Tensor
+) -> None:
+    """Gradients of an objective whose slopes need the log-probs of the token's whole sequence.
 
-    Without offsets, one chunk each. With offsets on the CPU, as many whole sequences as fit a chunk, or one longer
-    sequence. With offsets on a device, whose values would cost a synchronisation, everything is one run.
+    A chunk waits for the statistics of the chunks its last sequence reaches into. Where that is the next one, its own
+    logits stay in a second buffer meanwhile; where it is further, they are made again: the fourth GEMM of sequences
+    longer than a chunk. Where the offsets lie on a device and reading them would mean waiting, all chunks are scored
+    before the first gradient.
     """
-    if offsets is None:
-        return [(start, stop, 0, 0) for start, stop in head.chunks(0, tokens)]
-    if offsets.is_cuda:
-        return [(0, tokens, 0, len(offsets) - 1)]
-    bounds, runs, first = offsets.tolist(), [], 0
-    for last in range(1, len(bounds)):
-        if last + 1 == len(bounds) or bounds[last + 1] - bounds[first] > head.rows:
-            runs.append((bounds[first], bounds[last], first, last))
-            first = last
-    return runs
+    rows, chunks = row_functions(head.hidden), head.chunks()
+    bounds = None if offsets.is_cuda else offsets.tolist()
+    # Log-probs that meet nothing but themselves: every ratio is 1, whatever the rest of the sequence holds.
+    own = inputs.old_logprobs is None and objective.rollout_correction is None
+    straddling = bounds is not None and not own and not {stop for _, stop in chunks} <= set(bounds)
+    buffers, scored, held = 2 if straddling else 1, 0, [-1, -1]
+    for i, (start, stop) in enumerate(chunks):
+        first, last = 0, len(offsets) - 1
+        begin, end = 0, len(head.hidden)
+        if bounds is not None:
+            first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, stop)
+            begin, end = bounds[first], bounds[last]
+        reach = stop if own else end
+        for k in range(scored, len(chunks)):
+            if chunks[k][0] >= reach:
+                break
+            rows.statistics(head.forward(*chunks[k], buffer=k % buffers), tokens, *chunks[k])
+            held[k % buffers], scored = k, k + 1
+        if held[i % buffers] != i:
+            head.forward(start, stop, buffer=i % buffers)
+            held[i % buffers] = i
+        window = slice(begin, end)
+        numbers = tokens.logprobs[window], tokens.entropy[window], inputs.slice(begin, end)
+        slope = token_terms(objective, *numbers, on_device[first : last + 1] - begin)[1][start - begin : stop - begin]
+        bonus = -objective.entropy_coef * inputs.weights[start:stop] if objective.entropy_coef else None
+        logits = head.logits(i % buffers)
+        head.backward(start, stop, rows.gradient(logits, tokens, start, stop, slope, bonus, head.gemm_dtype))
 
 
 class _LinearPolicyLoss(torch.autograd.Function):
@@ -59,38 +81,21 @@ class _LinearPolicyLoss(torch.autograd.Function):
         want_hidden, want_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         want_weight = want_weight or (want_hidden and grad_weight_out is not None)
         head.want_gradients(want_hidden, want_weight)
-        with_gradient = want_hidden or want_weight
-        device_offsets = None if offsets is None else offsets.to(hidden.device, non_blocking=True)
-        # A slope within a sequence needs all its log-probabilities, unless they meet nothing but themselves (ratio 1):
-        # the fourth GEMM of long sequences.
-        own = inputs.old_logprobs is None and objective.rollout_correction is None
-
-        for start, stop, first, last in _runs(head, len(hidden), offsets if with_gradient else None):
-            chunks, run = head.chunks(start, stop), slice(start, stop)
-            look_ahead = with_gradient and offsets is not None and len(chunks) > 1 and not own
-            if look_ahead:
-                for chunk in chunks:
-                    rows.statistics(head.forward(*chunk), tokens, *chunk)
-            for chunk in chunks:
-                logits = head.forward(*chunk)
-                if with_gradient and offsets is None:
-                    dlogits = rows.policy(logits, tokens, *chunk, inputs, objective, head.gemm_dtype)
-                    head.backward(chunk[0], dlogits)
-                    continue
-                if not look_ahead:
-                    rows.statistics(logits, tokens, *chunk)
-                if with_gradient:
-                    assert device_offsets is not None
-                    bounds = device_offsets[first : last + 1] - start
-                    numbers = tokens.logprobs[run], tokens.entropy[run], inputs.slice(start, stop)
-                    slope = token_terms(objective, *numbers, bounds)[1][chunk[0] - start : chunk[1] - start]
-                    bonus = -objective.entropy_coef * inputs.weights[slice(*chunk)] if objective.entropy_coef else None
-                    head.backward(chunk[0], rows.gradient(logits, tokens, *chunk, slope, bonus, head.gemm_dtype))
+        on_device = None if offsets is None else offsets.to(hidden.device, non_blocking=True)
+        if not (want_hidden or want_weight):
+            for chunk in head.chunks():
+                rows.statistics(head.forward(*chunk), tokens, *chunk)
+        elif offsets is not None and on_device is not None:
+            _gradients_through_sequences(head, tokens, inputs, objective, offsets, on_device)
+        else:
+            for chunk in head.chunks():
+                dlogits = rows.policy(head.forward(*chunk), tokens, *chunk, inputs, objective, head.gemm_dtype)
+                head.backward(*chunk, dlogits)
         ctx.save_for_backward(*head.gradients())
         ctx.dtype, ctx.grad_weight_out = hidden.dtype, grad_weight_out
         logprobs, entropy = tokens.logprobs, tokens.entropy
-        loss = token_terms(objective, logprobs, entropy, inputs, device_offsets)[0].sum()
-        metrics = policy_metrics(objective, logprobs, entropy, inputs, device_offsets)
+        loss = token_terms(objective, logprobs, entropy, inputs, on_device)[0].sum()
+        metrics = policy_metrics(objective, logprobs, entropy, inputs, on_device)
         ctx.mark_non_differentiable(logprobs, entropy, *metrics)
         return loss, logprobs, entropy, *metrics
 
@@ -131,8 +136,9 @@ def linear_policy_loss(
     old_logprobs      [T], the policy at rollout by linear_logprobs; None: this call's own, ratio 1 with its gradient
     ref_logprobs      [T], for kl_coef      rollout_logprobs  [T], the engine's, for rollout_correction
     cu_seqlens        [S + 1] int32 or int64, bounds of the packed sequences, for sequence-level objectives. On the CPU
-                      (also beside CUDA inputs) only sequences longer than a chunk cost a fourth GEMM; on a device,
-                      where reading it would mean waiting, all tokens do (none without old_logprobs and correction)
+                      (also beside CUDA inputs) only sequences longer than a chunk cost a fourth GEMM, and those that
+                      lie across two chunks a second buffer of logits; on a device, where reading it would mean
+                      waiting, all tokens cost that GEMM (none without old_logprobs and correction)
     temperature       above 0, a number or [T]
     grad_weight_out   fp32 [V, H]: the backward adds the weight's gradient here and autograd receives None
     returns           PolicyLoss; logprobs and entropy also where the weight is 0

@@ -34,7 +34,7 @@ def make(tokens, seed=0, temperature=0.8, dtype=torch.float32):
         "hidden": hidden,
         "weight": weight,
         "targets": targets,
-        "advantages": torch.randn(tokens, generator=gen),
+        "advantages": torch.randn(tokens, generator=gen) * (torch.rand(tokens, generator=gen) > 0.1),
         "token_weights": torch.rand(tokens, generator=gen) * (torch.rand(tokens, generator=gen) > 0.25) / tokens,
         "old_logprobs": old,
         "ref_logprobs": old + 0.4 * torch.randn(tokens, generator=gen),
@@ -249,9 +249,16 @@ def test_three_gemms_one_without_gradient_and_no_dw_for_a_frozen_weight():
     assert count(False, True) == 2
     assert count(False, False) == 1
     assert count(True, True, "gspo") == 3
-    assert count(True, True, "gspo", torch.tensor([0, tokens])) == 4
+    # across the end of a chunk: as cheap; longer than a chunk: the fourth GEMM, of the chunks concerned
+    assert count(True, True, "gspo", torch.tensor([0, 100, 300, tokens])) == 3
+    assert count(True, True, "gspo", torch.tensor([0, 1, tokens])) == 3
+    batch = make(4 * ROWS_CPU)
+    gemm *= 2
+    long = torch.tensor([0, 1, 3 * ROWS_CPU + 7, 4 * ROWS_CPU])
+    assert count(True, True, "gspo", long) == 4
+    assert count(True, True, "gspo", torch.tensor([0, 2 * ROWS_CPU, 4 * ROWS_CPU])) == 3
     batch["old_logprobs"] = None
-    assert count(True, True, "gspo", torch.tensor([0, tokens])) == 3
+    assert count(True, True, "gspo", long) == 3
     with torch.no_grad():
         batch["hidden"].requires_grad_()
         assert flops(linear_policy_loss, **batch, objective=PolicyObjective(kind="gspo")) == gemm
