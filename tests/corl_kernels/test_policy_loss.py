@@ -182,9 +182,9 @@ def test_metrics_count_tokens_of_nonzero_weight():
     live = batch["token_weights"] != 0
     ratio = (out.logprobs - batch["old_logprobs"]).exp()[live]
     gap = (batch["old_logprobs"] - batch["rollout_logprobs"])[live]
-    up = batch["advantages"][live] > 0
+    up, down = batch["advantages"][live] > 0, batch["advantages"][live] < 0
     want = {
-        "clip_fraction_low": ((ratio < 0.8) & ~up).float().mean(),
+        "clip_fraction_low": ((ratio < 0.8) & down).float().mean(),
         "clip_fraction_high": ((ratio > 1.2) & up).float().mean(),
         "ratio_max": ratio.max(),
         "kl": ((out.logprobs - batch["ref_logprobs"])[live] ** 2 / 2).mean(),
