@@ -4,6 +4,7 @@ SEED ?= 1
 RANKS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+SETUP := setup
 DEMO_DIR := runs/demo$(if $(filter-out 1,$(SEED)),-seed$(SEED))
 # Two small ranks on two cores: one thread each, and no spinning while a rank waits.
 export OMP_NUM_THREADS ?= 1
@@ -24,11 +25,16 @@ demo: setup
 	$(if $(RESUME),,rm -rf $(DEMO_DIR))
 	$(BIN)/torchrun --standalone --nproc-per-node $(RANKS) corl/train.py configs/demo.yaml run.dir=$(DEMO_DIR) run.seed=$(SEED)
 
+# On the CPU wherever they run: two ranks would need two GPUs.
+demo test: export CUDA_VISIBLE_DEVICES :=
+
 test: setup
 	$(BIN)/python -m pytest -q -m "not gpu"
 
 # The kernels' own tests run on the device where there is one, under triton's interpreter where there is none.
-test-gpu: setup
+# On a machine with its own torch for its own CUDA: make test-gpu SETUP= BIN=DIR_OF_ITS_PYTHON
+test-gpu bench: export PYTHONPATH := kernels
+test-gpu: $(SETUP)
 	$(BIN)/python -m pytest -q tests/corl_kernels/jit
 	$(BIN)/python -m pytest -q -m gpu
 
@@ -41,7 +47,7 @@ check: setup
 kernels-aot: setup
 	$(BIN)/python -m corl_kernels.aot
 
-bench: setup
+bench: $(SETUP)
 	$(BIN)/python -m bench.ops --suite all --out runs/bench/ops.jsonl
 
 size: setup

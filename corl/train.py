@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
         from corl.prepare import prepare  # torch and its imports, only for a config that holds
 
         prepared = prepare(config)
+        check_devices()
     except ValueError as error:
         refuse(error)
 
@@ -61,6 +62,15 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()
+
+
+def check_devices() -> None:
+    """Raise ValueError where this machine has GPUs, but fewer than ranks."""
+    import torch
+
+    ranks, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if 0 < devices < ranks:
+        raise ValueError(f"{ranks} ranks on {devices} GPU(s); start fewer, or set CUDA_VISIBLE_DEVICES= to use the CPU")
 
 
 def refuse(error: ValueError) -> NoReturn:

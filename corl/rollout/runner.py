@@ -80,8 +80,11 @@ class Runner:
 def head_logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """fp32 logits [B, V] of hidden [B, D] and weight [V, D]: the exact products, summed in fp32.
 
-    A bf16 weight is cast a few thousand rows at a time: no fp32 copy of the whole head, no bf16 rounding of the logits.
+    On a CPU, which has no such product, a bf16 weight is cast a few thousand rows at a time: no fp32 copy of the whole
+    head, no bf16 rounding of the logits.
     """
+    if weight.is_cuda and weight.dtype != torch.float32:
+        return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     hidden = hidden.float()
     if weight.dtype == torch.float32:
         return hidden @ weight.T

@@ -30,8 +30,12 @@ def check_tensor(
 
 def check_head(hidden: Tensor, weight: Tensor, prefix: str = "") -> None:
     """Raise ValueError unless hidden [T, H] and weight [V, H] share H, dtype (bf16, fp32; fp64 too) and device."""
-    check_tensor(f"{prefix}hidden", hidden, (None, None), hidden, _DTYPES[:2] if hidden.is_cuda else _DTYPES)
+    check_tensor(f"{prefix}hidden", hidden, (None, None), hidden)
+    if hidden.is_cuda and hidden.dtype == torch.float64:
+        raise ValueError(f"{prefix}hidden is torch.float64; on CUDA it must be torch.bfloat16 or torch.float32")
     check_tensor(f"{prefix}weight", weight, (None, hidden.shape[1]), hidden, (hidden.dtype,))
+    if len(weight) == 0:
+        raise ValueError(f"{prefix}weight has no rows; a vocabulary holds at least one token")
 
 
 def check_targets(targets: Tensor, hidden: Tensor, vocab_size: int) -> None:
@@ -54,9 +58,14 @@ def row_temperature(temperature: float | Tensor, hidden: Tensor) -> Tensor | Non
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     if isinstance(temperature, Tensor):
         check_tensor("temperature", temperature, (hidden.shape[0],), hidden)
-        if not temperature.is_cuda and len(temperature) and not (least := bounds(temperature)[0]) > 0:
-            raise ValueError(f"temperature holds {least}; every entry must be above 0")
-        return temperature.detach().to(dtype)
+        if not temperature.is_cuda and len(temperature):
+            least, greatest = bounds(temperature)
+            if not 0 < least <= greatest < float("inf"):
+                wrong = greatest if least > 0 else least
+                raise ValueError(f"temperature holds {wrong}; every entry must be finite and above 0")
+        return temperature.detach().to(dtype).contiguous()
+    if not isinstance(temperature, int | float):
+        raise ValueError(f"temperature is a {type(temperature).__name__}; pass a number or a tensor [T]")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature={temperature} must be finite and above 0")
     return None if temperature == 1 else torch.full(hidden.shape[:1], temperature, dtype=dtype, device=hidden.device)

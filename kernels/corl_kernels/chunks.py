@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from corl_kernels import rows
+from corl_kernels.checks import IGNORE
 
 # T tokens, H hidden, V vocabulary, C rows of a chunk
 ROWS_CPU, ROWS_CUDA = 256, 4096
@@ -19,11 +20,14 @@ class Head:
     inputs): bf16 operands with fp32 results on CUDA and, no such GEMM existing there, fp32 operands on the CPU.
     """
 
-    def __init__(self, hidden: Tensor, weight: Tensor):
+    def __init__(self, hidden: Tensor, weight: Tensor, targets: Tensor | None = None):
+        """With targets, the hidden states where they are IGNORE are taken as 0: nothing of them, not even a NaN,
+        reaches a gradient."""
         self.rows = ROWS_CUDA if hidden.is_cuda else ROWS_CPU
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
         self.gemm_dtype = hidden.dtype if hidden.is_cuda else self.dtype
         self.hidden, self.weight = hidden, weight.detach().to(self.gemm_dtype)
+        self._ignored = None if targets is None else (targets == IGNORE)[:, None]
         self._x = _aligned(self.rows, hidden.shape[1], hidden, self.gemm_dtype)
         self._x_holds: tuple[int, int] | None = None
         self._logits: dict[int, Tensor] = {}
@@ -67,6 +71,8 @@ class Head:
         """An aligned copy [C, H] of the chunk's hidden states, zeros below."""
         if self._x_holds != (start, stop):
             self._x[: stop - start].copy_(self.hidden[start:stop])
+            if self._ignored is not None:
+                self._x[: stop - start].masked_fill_(self._ignored[start:stop], 0)
             self._x[stop - start :].zero_()
             self._x_holds = (start, stop)
         return self._x

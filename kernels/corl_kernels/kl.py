@@ -28,13 +28,16 @@ class _LinearKL(torch.autograd.Function):
         for chunk in policy.chunks():
             rows.divergence(policy.forward(*chunk), reference.forward(*chunk), results, *chunk)
         saved = (results.temperature, results.kl, results.shift, results.logsum, results.ref_shift, results.ref_logsum)
-        ctx.save_for_backward(hidden, weight, ref_hidden, ref_weight, *saved)
+        # not saved as tensors of the graph, which those of inference_mode could not be
+        ctx.reference = ref_hidden, ref_weight
+        ctx.save_for_backward(hidden, weight, *saved)
         return results.kl
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_kl):
-        hidden, weight, ref_hidden, ref_weight, *results = ctx.saved_tensors
+        hidden, weight, *results = ctx.saved_tensors
+        ref_hidden, ref_weight = ctx.reference
         policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
         policy.want_gradients(*ctx.needs_input_grad[:2])
         saved = kl_rows.Divergence(*results)

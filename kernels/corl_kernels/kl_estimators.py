@@ -15,6 +15,7 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: str) -> Tenso
     estimator  k1 `logprobs - ref`; k2 `(logprobs - ref)^2 / 2`; k3 `exp(ref - logprobs) - (ref - logprobs) - 1`
     Raises ValueError for another estimator or unequal shapes. Source: J. Schulman, "Approximating KL Divergence", 2020.
     """
+    check_tensor("logprobs", logprobs, (None,) * getattr(logprobs, "ndim", 0), logprobs)
     check_tensor("ref_logprobs", ref_logprobs, tuple(logprobs.shape), logprobs)
     gap = logprobs - ref_logprobs
     if estimator == "k1":

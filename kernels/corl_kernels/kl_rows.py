@@ -37,17 +37,17 @@ def _logprobs(z: Tensor, shift: Tensor, logsum: Tensor) -> Tensor:
 def divergence(logits: Tensor, ref_logits: Tensor, tokens: Divergence, start: int, stop: int) -> None:
     """Fill the results of the tokens start..stop from both policies' logits [C, V], which are left as they are."""
     for rows, part in blocks(logits, start, stop):
+        n, first = part.stop - part.start, part.start - start
         z = scaled(rows, tokens.temperature, part)
-        ref_z = scaled(ref_logits[part.start - start : part.stop - start], tokens.temperature, part)
-        for x, shift, logsum in (
-            (z, tokens.shift[part], tokens.logsum[part]),
-            (ref_z, tokens.ref_shift[part], tokens.ref_logsum[part]),
-        ):
-            torch.amax(x, dim=-1, out=shift)
-            torch.logsumexp(x - shift[:, None], dim=-1, out=logsum)
-        logp = _logprobs(z, tokens.shift[part], tokens.logsum[part])
-        gap = logp - _logprobs(ref_z, tokens.ref_shift[part], tokens.ref_logsum[part])
-        torch.sum(gap.mul_(logp.exp_()), dim=-1, out=tokens.kl[part])
+        ref_z = scaled(ref_logits[first : first + len(rows)], tokens.temperature, part)
+        shift, ref_shift = z.amax(-1), ref_z.amax(-1)
+        logsum = (z - shift[:, None]).exp_().sum(-1).log_()
+        ref_logsum = (ref_z - ref_shift[:, None]).exp_().sum(-1).log_()
+        logp = _logprobs(z, shift, logsum)
+        gap = logp - _logprobs(ref_z, ref_shift, ref_logsum)
+        tokens.kl[part] = gap.mul_(logp.exp_()).sum(-1)[:n]
+        tokens.shift[part], tokens.logsum[part] = shift[:n], logsum[:n]
+        tokens.ref_shift[part], tokens.ref_logsum[part] = ref_shift[:n], ref_logsum[:n]
 
 
 def gradient(
@@ -63,7 +63,8 @@ def gradient(
 
     dKL/dlogit = p (log p - log q - KL) / temperature
     """
-    for rows, part in blocks(logits, start, stop):
+    for block, part in blocks(logits, start, stop):
+        rows = block[: part.stop - part.start]
         here = slice(part.start - start, part.stop - start)
         by_kl = slope[here] if tokens.temperature is None else slope[here] / tokens.temperature[part]
         z, ref_z = scaled(rows, tokens.temperature, part), scaled(ref_logits[here], tokens.temperature, part)

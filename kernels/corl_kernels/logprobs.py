@@ -22,7 +22,7 @@ class LogProbs(NamedTuple):
 class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, return_entropy):
-        head, rows = Head(hidden, weight), row_functions(hidden)
+        head, rows = Head(hidden, weight, targets), row_functions(hidden)
         tokens = make_tokens(targets, temperature, head.dtype)
         for chunk in head.chunks():
             rows.statistics(head.forward(*chunk), tokens, *chunk)
@@ -33,7 +33,7 @@ class _LinearLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_logprobs, grad_entropy):
         hidden, weight, targets, temperature, entropy, shift, logsum = ctx.saved_tensors
-        head, rows = Head(hidden, weight), row_functions(hidden)
+        head, rows = Head(hidden, weight, targets), row_functions(hidden)
         head.want_gradients(*ctx.needs_input_grad[:2])
         tokens = Tokens(targets, temperature, torch.empty_like(shift), entropy, shift, logsum)
         for start, stop in head.chunks():

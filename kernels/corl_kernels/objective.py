@@ -47,6 +47,9 @@ class PolicyObjective:
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose one of {listed}")
+        for name in ("clip_low", "clip_high", "rollout_cap", "kl_coef", "entropy_coef"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a number")
         for name in ("clip_low", "clip_high", "rollout_cap"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
@@ -122,7 +125,8 @@ def _ratio(objective: PolicyObjective, logprobs: Tensor, inputs: TokenInputs, of
     if objective.sequence_level:
         counts = _per_sequence(inputs.active.to(logprobs.dtype), offsets).clamp(min=1)
         log_ratio = _per_sequence(torch.where(inputs.active, log_ratio, 0), offsets) / counts
-    return log_ratio.exp()
+    # finite, so that a clipped or zero-advantage token's 0 times it is 0
+    return log_ratio.exp().clamp(max=torch.finfo(log_ratio.dtype).max)
 
 
 def _rollout_gap(logprobs: Tensor, inputs: TokenInputs) -> Tensor:

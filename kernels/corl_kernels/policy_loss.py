@@ -76,7 +76,7 @@ class _LinearPolicyLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, inputs, objective, offsets, grad_weight_out):
-        head, rows = Head(hidden, weight), row_functions(hidden)
+        head, rows = Head(hidden, weight, targets), row_functions(hidden)
         tokens = make_tokens(targets, temperature, head.dtype)
         want_hidden, want_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         want_weight = want_weight or (want_hidden and grad_weight_out is not None)
@@ -142,17 +142,20 @@ def linear_policy_loss(
     temperature       above 0, a number or [T]
     grad_weight_out   fp32 [V, H]: the backward adds the weight's gradient here and autograd receives None
     returns           PolicyLoss; logprobs and entropy also where the weight is 0
-    The gradients are formed in the forward and scaled in the backward: three GEMMs, one without gradients, no dW for
-    a frozen weight. dW is summed in fp32 and rounded once. Arguments an objective does not use are ignored.
+    The gradients are formed in the forward and scaled in the backward, which may run once: three GEMMs, one without
+    gradients, no dW for a frozen weight. dW is summed in fp32 and rounded once. Arguments an objective does not use are
+    ignored.
     Raises ValueError for shapes, dtypes, devices, a DTensor weight, missing arguments, and on CPU for targets outside
     the vocabulary; on CUDA those make their logprob and the loss NaN.
     """
     check_head(hidden, weight)
     check_targets(targets, hidden, len(weight))
+    if not isinstance(objective, PolicyObjective):
+        raise ValueError(f"objective={objective!r} must be a PolicyObjective")
     tokens, dtype = len(hidden), torch.promote_types(hidden.dtype, torch.float32)
     optional = {"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs, "rollout_logprobs": rollout_logprobs}
-    given = {name: value for name, value in optional.items() if value is not None}
-    for name, value in {"advantages": advantages, "token_weights": token_weights, **given}.items():
+    given = {name: value for name, value in optional.items() if value is not None} | {"advantages": advantages}
+    for name, value in {"token_weights": token_weights, **given}.items():
         check_tensor(name, value, (tokens,), hidden)
     if objective.kl_coef and ref_logprobs is None:
         raise ValueError(f"kl_coef={objective.kl_coef} needs ref_logprobs; pass them or set kl_coef to 0")
@@ -162,10 +165,10 @@ def linear_policy_loss(
     if grad_weight_out is not None:
         check_tensor("grad_weight_out", grad_weight_out, tuple(weight.shape), hidden, (dtype,))
     scale = row_temperature(temperature, hidden)
-    given = {name: value.detach().to(dtype) for name, value in given.items()}
+    given = {name: value.detach().to(dtype).contiguous() for name, value in given.items()}
     outside = (targets < 0) | (targets >= len(weight))
     weights = token_weights.detach().to(dtype).masked_fill(outside, float("nan")).masked_fill(targets == IGNORE, 0)
-    inputs = TokenInputs(advantages.detach().to(dtype), weights, *(given.get(name) for name in optional))
+    inputs = TokenInputs(given["advantages"], weights.contiguous(), *(given.get(name) for name in optional))
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()
     loss, logprobs, entropy, *metrics = _LinearPolicyLoss.apply(

@@ -13,7 +13,8 @@ from corl_kernels.checks import IGNORE
 from corl_kernels.objective import PolicyObjective, TokenInputs, token_terms
 
 # T tokens, V vocabulary, C rows of a chunk, n = stop - start <= C tokens in it
-_CACHED, _BLOCK = 1 << 18, 128  # elements of a block of rows (1 MiB of fp32: an L2 cache), and rows at most
+# Of a block of rows: elements (1 MiB of fp32, an L2 cache), and rows at most. Powers of two.
+_CACHED, _BLOCK = 1 << 18, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +39,45 @@ class Tokens:
 
 def make_tokens(targets: Tensor, temperature: Tensor | None, dtype: torch.dtype) -> Tokens:
     results = (torch.zeros(len(targets), dtype=dtype, device=targets.device) for _ in range(4))
-    return Tokens(targets, temperature, *results)
+    return Tokens(targets.contiguous(), temperature, *results)
 
 
 def blocks(logits: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, slice]]:
-    """Views of the first n rows of `logits`, a cacheful each, and the tokens they belong to."""
-    step = max(1, min(_BLOCK, _CACHED // logits.shape[1]))
+    """The first n rows of `logits`, a cacheful at a time, and the tokens they belong to.
+
+    Every block has the same number of rows, a power of two, the last one some that belong to no token (C, a multiple of
+    it, leaves room): torch sums a row that stands alone in another order when it has several threads.
+    """
+    step = min(_BLOCK, 1 << max(0, (_CACHED // logits.shape[1]).bit_length() - 1), len(logits))
     for first in range(start, stop, step):
-        last = min(first + step, stop)
-        yield logits[first - start : last - start], slice(first, last)
+        yield logits[first - start : first - start + step], slice(first, min(first + step, stop))
 
 
 def scaled(rows: Tensor, temperature: Tensor | None, part: slice) -> Tensor:
-    return rows if temperature is None else rows / temperature[part, None]
+    """z of a block; the rows of no token as they are."""
+    if temperature is None:
+        return rows
+    z = rows.clone()
+    z[: part.stop - part.start].div_(temperature[part, None])
+    return z
 
 
 def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
     """Fill the results of the tokens start..stop from their logits [C, V], which are left as they are."""
     for rows, part in blocks(logits, start, stop):
-        z = scaled(rows, tokens.temperature, part)
-        live = tokens.targets[part] != IGNORE
-        shift = torch.amax(z, dim=-1, out=tokens.shift[part])
+        n = part.stop - part.start
+        z, live = scaled(rows, tokens.temperature, part), tokens.targets[part] != IGNORE
+        shift = z.amax(-1)
         z = z - shift[:, None]
-        picked = z.gather(1, torch.where(live, tokens.targets[part], 0)[:, None])[:, 0]
+        picked = z[:n].gather(1, torch.where(live, tokens.targets[part], 0)[:, None])[:, 0]
         exponentials = z.exp()
         total = exponentials.sum(-1)
-        logsum = torch.log(total, out=tokens.logsum[part])
-        torch.mul(picked - logsum, live, out=tokens.logprobs[part])
+        logsum = total.log()
         # entropy = logsum - E[z - shift]: no difference of large numbers, whatever the logits
-        mean = exponentials.mul_(z).sum(-1) / total
-        torch.mul(logsum - mean, live, out=tokens.entropy[part])
+        entropy = logsum - exponentials.mul_(z).sum(-1) / total
+        tokens.shift[part], tokens.logsum[part] = shift[:n], logsum[:n]
+        tokens.logprobs[part] = torch.where(live, picked - logsum[:n], 0)
+        tokens.entropy[part] = torch.where(live, entropy[:n], 0)
 
 
 def gradient(
@@ -85,7 +95,8 @@ def gradient(
     dlogit = (slope (1[v = target] - p) - entropy_slope p (log p + entropy)) / temperature, as dentropy/dz is
     -p (log p + entropy).
     """
-    for rows, part in blocks(logits, start, stop):
+    for block, part in blocks(logits, start, stop):
+        rows = block[: part.stop - part.start]
         here = slice(part.start - start, part.stop - start)
         live = tokens.targets[part] != IGNORE
         by_logprob = torch.where(live, slope[here], 0)

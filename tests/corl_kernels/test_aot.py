@@ -229,3 +229,35 @@ $L__BB0_1:
 def test_stores_need_a_barrier_behind_the_loads(load: str, barrier: str, late: str, stores: int) -> None:
     ptx = LOOP.format(load=load, barrier=barrier, late=late)
     assert len(unguarded_stores(ptx)) == stores
+
+
+LAYOUTS = r"""
+import re
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+from corl_kernels import aot, hopper
+
+def compile_only(kernel, *args, grid, warmup=True, **options):
+    ir = run(kernel, *args, grid=grid, warmup=True, **options).asm["ttgir"]
+    names = dict(re.findall(r"^(#\w+) = (#ttg\.\w+<.*>)$", ir, flags=re.M))
+    sums = re.findall(r'"tt\.reduce".*?\) : \(tensor<(\w+), (#\w+)>\)', ir, flags=re.S)
+    if kernel.fn.__name__ == "_policy_rows_kernel":
+        print([(shape, names[layout]) for shape, layout in sums])
+
+driver.set_active(hopper._Sm90())
+run, JITFunction.run = JITFunction.run, compile_only
+aot._policy_rows(aot.MODELS[0])
+"""
+
+
+@pytest.mark.slow
+def test_every_variant_sums_a_rows_statistics_in_one_order():
+    """The layout of a sum decides its order; the bits of log-probs with and without a gradient depend on it."""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    env["PYTHONPATH"] = str(Path(corl_kernels.__file__).parents[1])
+    command = [sys.executable, "-c", LAYOUTS]
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    variants = out.stdout.splitlines()
+    assert len(variants) == 5
+    assert variants[0].count("4096xf32") == 3
+    assert len(set(variants)) == 1

@@ -99,3 +99,14 @@ def test_linear_kl_errors():
         linear_kl(hidden, weight, ref_hidden, ref_weight[:28])
     with pytest.raises(ValueError, match="ref_weight is torch.bfloat16"):
         linear_kl(hidden, weight, ref_hidden, ref_weight.bfloat16())
+
+
+def test_the_reference_may_come_from_inference_mode():
+    hidden, weight, ref_hidden, ref_weight = make(40, vocab=31)
+    want = linear_kl(hidden, weight, ref_hidden, ref_weight)
+    with torch.inference_mode():
+        inside = ref_hidden.clone(), ref_weight.clone()
+    have = linear_kl(hidden.requires_grad_(), weight, *inside)
+    have.sum().backward()
+    assert torch.equal(have, want)
+    assert hidden.grad.isfinite().all()

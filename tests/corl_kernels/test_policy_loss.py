@@ -384,3 +384,48 @@ def test_arguments_an_objective_does_not_use_are_ignored():
         linear_policy_loss(**used, objective=objective),
     )
     assert torch.equal(everything.loss, needed.loss)
+
+
+@pytest.mark.parametrize("dual_clip", [None, 2.0])
+def test_a_ratio_beyond_fp32_leaves_clipped_and_zero_advantage_tokens_alone(dual_clip):
+    hidden = torch.tensor([[100.0, 0.0], [100.0, 0.0], [100.0, 0.0], [1.0, 0.5]], requires_grad=True)
+    weight, targets, ones = torch.eye(2), torch.tensor([0, 0, 0, 1]), torch.ones(4)
+    advantages = torch.tensor([1.0, 0.0, 0.0 if dual_clip is None else -1.0, 1.0])
+    old = torch.tensor([-90.0, -200.0, -1e4, -0.7])
+    objective = PolicyObjective("grpo", dual_clip=dual_clip)
+    out = linear_policy_loss(hidden, weight, targets, advantages, ones, objective=objective, old_logprobs=old)
+    (gradient,) = torch.autograd.grad(out.loss, hidden)
+    assert out.loss.isfinite()
+    assert (gradient[:3] == 0).all()
+    assert (gradient[3] != 0).all()
+
+
+def test_nothing_of_an_ignored_token_reaches_a_result():
+    batch = make(60)
+    batch["targets"][::5] = -100
+    batch["old_logprobs"][::5] = 0
+    clean = run(dict(batch), linear_policy_loss, objective=PolicyObjective("grpo", entropy_coef=0.1))
+    batch["hidden"] = batch["hidden"].detach().clone()
+    batch["hidden"][::5] = float("nan")
+    dirty = run(dict(batch), linear_policy_loss, objective=PolicyObjective("grpo", entropy_coef=0.1))
+    for have, want in zip((*dirty[0][:3], *dirty[1:]), (*clean[0][:3], *clean[1:]), strict=True):
+        assert torch.equal(have, want)
+
+
+@pytest.mark.parametrize("vocab", [1000, 40_001, 128_256])
+def test_bits_do_not_depend_on_company_with_several_threads(vocab):
+    """torch sums a row that stands alone over several threads, in another order than rows beside each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gen = torch.Generator().manual_seed(0)
+        hidden, weight = torch.randn(9, 16, generator=gen), torch.randn(vocab, 16, generator=gen)
+        targets = torch.randint(0, vocab, (9,), generator=gen)
+        together = linear_logprobs(hidden, weight, targets, return_entropy=True)
+        for k in range(9):
+            part = slice(k, k + 1)
+            alone = linear_logprobs(hidden[part], weight, targets[part], return_entropy=True)
+            assert torch.equal(alone.logprobs, together.logprobs[part])
+            assert torch.equal(alone.entropy, together.entropy[part])
+    finally:
+        torch.set_num_threads(before)

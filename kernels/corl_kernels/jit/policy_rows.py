@@ -14,6 +14,7 @@ from corl_kernels.rows import Tokens
 
 # V vocabulary, C rows of a chunk; row r belongs to token start + r while that is below stop, z = logits / temperature
 _IGNORE = tl.constexpr(-100)
+_LARGEST = tl.constexpr(3.4028234663852886e38)
 _LOWEST = tl.constexpr(-1e4)  # exp of it is 0; stands in for -inf, which 0 times would make a NaN
 _BLOCK, _WARPS = 4096, 8  # 16 values a thread: four 16-byte loads in flight, and no spills
 # One value a row each: where a chunk starts must not make another variant of the kernel.
@@ -59,9 +60,14 @@ def _write_gradient(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """dlogit = (slope (1[v = target] - p) - entropy_slope p (log p + entropy)) / temperature, or zeros."""
-    columns = tl.arange(0, BLOCK)
+    # Blocks of another length than those of the statistics: triton gives all tensors of one shape one layout, and that
+    # of a 16-bit store would sum the statistics in another order than the variant without gradients does.
+    WRITTEN: tl.constexpr = BLOCK // 2
+    columns = tl.arange(0, WRITTEN)
+    # every warp has read the target's logit before any writes over it
+    tl.debug_barrier()
     if (slope != 0) | (entropy_slope != 0):
-        for first in range(0, vocab_size, BLOCK):
+        for first in range(0, vocab_size, WRITTEN):
             index = first + columns
             z = tl.load(row_ptr + index, mask=index < vocab_size, other=0.0) * inverse_temperature
             logprob = (z - shift) - logsum
@@ -74,9 +80,9 @@ def _write_gradient(
             tl.debug_barrier()
             tl.store(dlogits_ptr + index, dlogit.to(dlogits_ptr.dtype.element_ty), mask=index < vocab_size)
     else:
-        for first in range(0, vocab_size, BLOCK):
+        for first in range(0, vocab_size, WRITTEN):
             index = first + columns
-            zeros = tl.zeros((BLOCK,), dlogits_ptr.dtype.element_ty)
+            zeros = tl.zeros((WRITTEN,), dlogits_ptr.dtype.element_ty)
             tl.store(dlogits_ptr + index, zeros, mask=index < vocab_size)
 
 
@@ -96,6 +102,7 @@ def _policy_slope(
         slope = -advantage * by_policy
     else:
         ratio = tl.exp(logprob - old)
+        ratio = tl.where(ratio > _LARGEST, _LARGEST, ratio)  # 0 times it is 0
         upper = 1 + clip_high
         if KIND == "cispo":
             slope = -advantage * tl.where(ratio > upper, upper, ratio) * by_policy
@@ -212,8 +219,8 @@ def _launch_policy(
     if inputs is not None:
         optional = (inputs.old_logprobs, inputs.ref_logprobs, inputs.rollout_logprobs)
         token_inputs = [inputs.advantages, inputs.weights, *(absent if x is None else x for x in optional)]
-    # Without fused multiply-adds every variant of the kernel rounds alike: log-probs made here and by the variant
-    # without a gradient are the same bits, and a first update's ratio is exactly 1.
+    # Without fused multiply-adds every variant of the kernel rounds its statistics alike: log-probs made here and by
+    # the variant without a gradient are the same bits, and a first update's ratio is exactly 1.
     _policy_rows_kernel[(len(logits),)](
         logits, dlogits,
         tokens.targets, absent if tokens.temperature is None else tokens.temperature, *token_inputs,

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from corl_kernels.jit import on_its_device
+
 # T tokens, Hq query heads, Hkv key heads, D head dim, HALF = D / 2: channel i turns with channel i + HALF
 # P programs of a backward; a pair of tensors is one for either half of the channels
 
@@ -151,6 +153,7 @@ def _qk_norm_rope_bwd_kernel(
         _store_sums(sums + 2 * HALF, k_sums, HALF, BLOCK)
 
 
+@on_its_device
 def launch_qk_norm_rope(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -166,6 +169,7 @@ def launch_qk_norm_rope(
     return q_out, k_out
 
 
+@on_its_device
 def launch_qk_norm_rope_backward(
     q_grad: Tensor, k_grad: Tensor, q: Tensor | None, k: Tensor | None, cos: Tensor, sin: Tensor,
     q_weight: Tensor | None, k_weight: Tensor | None, eps: float, *, weight_grads: bool,

@@ -138,3 +138,39 @@ def test_two_runs_are_bitwise_equal(device):
         grads = torch.autograd.grad(out.loss, (batch["hidden"], batch["weight"]))
         results.append((*out[:3], *grads))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_strided_inputs_are_read_where_they_lie(device):
+    """Columns of a wider tensor, and a number expanded to all tokens."""
+    batch = make(45, device) | {"temperature": torch.linspace(0.5, 1.5, 45, device=device)}
+    objective = PolicyObjective("grpo", kl_coef=0.1, rollout_correction="truncate")
+    per_token = [name for name, value in batch.items() if isinstance(value, torch.Tensor) and len(value) == 45]
+    columns = {name: torch.stack([batch[name]] * 3, dim=1)[:, 1] for name in per_token if name != "hidden"}
+    columns["advantages"] = torch.tensor(0.7, device=device).expand(45)
+    batch["advantages"] = columns["advantages"].clone()
+    assert len(columns) == 7
+    dense, strided = (
+        torch.autograd.grad(linear_policy_loss(**inputs, objective=objective).loss, (batch["hidden"], batch["weight"]))
+        for inputs in (batch, batch | columns)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(dense, strided, strict=True))
+    heads = (batch["hidden"], batch["weight"], batch["hidden"] + 1, batch["weight"])
+    assert torch.equal(*(linear_kl(*heads, temperature=inputs["temperature"]) for inputs in (batch, columns)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["grpo", "gspo", "cispo"])
+def test_bf16_ratio_is_one_to_the_bit_at_a_real_vocabulary(monkeypatch, kind):
+    monkeypatch.undo()
+    gen = torch.Generator(device="cuda").manual_seed(0)
+    hidden = torch.randn(5000, 256, device="cuda", generator=gen).bfloat16().requires_grad_()
+    weight = (0.1 * torch.randn(151_936, 256, device="cuda", generator=gen)).bfloat16().requires_grad_()
+    targets = torch.randint(0, 151_936, (5000,), device="cuda", generator=gen)
+    old = linear_logprobs(hidden, weight, targets).logprobs.detach()
+    ones = torch.ones(5000, device="cuda")
+    out = linear_policy_loss(
+        hidden, weight, targets, ones, ones, objective=PolicyObjective(kind, entropy_coef=0.1), old_logprobs=old,
+        cu_seqlens=torch.tensor([0, 700, 4500, 5000]),
+    )  # fmt: skip
+    assert torch.equal(out.logprobs, old)
+    assert out.metrics.ratio_max == 1.0
