@@ -50,6 +50,11 @@ def _gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
 
 def _per_row(name: str, value: float | Tensor, logits: Tensor, dtype: torch.dtype, rule: str, valid) -> Tensor:
     """`value` as [B]; on the CPU, and for a number, every entry must satisfy `valid`."""
+    if not isinstance(value, int | float | Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}; pass a number or a tensor [B]")
+    fractional = value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, float)
+    if fractional and not dtype.is_floating_point:
+        raise ValueError(f"{name} must hold integers, not {value.dtype if isinstance(value, Tensor) else value}")
     if isinstance(value, Tensor):
         if value.dim() == 0:
             value = value.expand(len(logits))
@@ -95,6 +100,8 @@ def sample_tokens(
     Raises ValueError for shapes, dtypes, devices and values out of range (tensor values: on CPU only).
     """
     check_tensor("logits", logits, (None, None), logits, _LOGIT_DTYPES)
+    if logits.shape[1] == 0:
+        raise ValueError("logits have no columns; a vocabulary holds at least one token")
     check_tensor("seeds", seeds, (len(logits),), logits, (torch.int64,))
     check_tensor("positions", positions, (len(logits),), logits, (torch.int32, torch.int64))
     heat = _per_row("temperature", temperature, logits, torch.float32, "0 or more", lambda x: x >= 0)

@@ -342,6 +342,11 @@ class Sharded(torch.Tensor):
 
 
 WRONG = {
+    "hidden is a list": {"hidden": [1.0]},
+    "weight has no rows": {"weight": torch.zeros(0, H)},
+    "temperature is a str": {"temperature": "1"},
+    "temperature holds inf": {"temperature": torch.tensor([1.0] * 19 + [float("inf")])},
+    "objective=None must be": {"objective": None},
     "hidden has shape": {"hidden": torch.randn(20, H, 1)},
     "hidden is torch.float16": {"hidden": torch.randn(20, H).half()},
     "weight has shape": {"weight": torch.randn(V, H + 1)},

@@ -169,6 +169,10 @@ def test_cuda_numbers_tensors_and_graphs_agree():
 
 
 WRONG = {
+    "top_k must hold integers, not 2.5": {"top_k": 2.5},
+    "top_k must hold integers, not torch.float32": {"top_k": torch.ones(3)},
+    "temperature is a list": {"temperature": [1.0, 1.0, 1.0]},
+    "logits have no columns": {"logits": torch.zeros(3, 0)},
     r"logits has shape \[5\]": {"logits": torch.zeros(5)},
     "logits is torch.int64": {"logits": torch.zeros(3, 5, dtype=torch.int64)},
     "seeds is torch.int32": {"seeds": torch.zeros(3, dtype=torch.int32)},
