@@ -11,6 +11,7 @@ from bench.contest import PEER_ERRORS, Case, Contender, Row, hold, missing
 from bench.inputs import MODELS, HeadBatch, trained_like
 from bench.roofline import Peaks
 from corl_kernels import PolicyObjective, chunks, linear_cross_entropy, linear_logprobs, linear_policy_loss
+from corl_kernels.chunks import gemm
 
 # T tokens, H hidden, V vocabulary, C rows of a chunk, B sequences of L tokens
 WITH_ENTROPY, WITHOUT_ENTROPY = PolicyObjective("grpo", entropy_coef=0.01), PolicyObjective("grpo")
@@ -206,37 +207,27 @@ class Gemms:
         self.logits = self.hidden.new_empty(self.rows, len(self.weight), dtype=torch.float32)
         self.grad_hidden = torch.empty_like(self.hidden)
         self.grad_weight = torch.empty_like(self.weight, dtype=torch.float32)
-        _product(self.hidden[: self.rows], self.weight.t(), self.logits)
+        gemm(self.hidden[: self.rows], self.weight.t(), self.logits, accumulate=False)
         probs = self.logits.double().softmax(-1)
         probs[torch.arange(self.rows, device=probs.device), batch.targets[: self.rows]] -= 1
         self.dlogits = probs.mul_(batch.token_weights[: self.rows, None]).to(self.hidden.dtype)
 
     def forward(self) -> None:
         for rows in self.hidden.split(self.rows):
-            _product(rows, self.weight.t(), self.logits[: len(rows)])
+            gemm(rows, self.weight.t(), self.logits[: len(rows)], accumulate=False)
 
     def run(self) -> None:
         for index, (rows, out) in enumerate(
             zip(self.hidden.split(self.rows), self.grad_hidden.split(self.rows), strict=True)
         ):
             count = len(rows)
-            _product(rows, self.weight.t(), self.logits[:count])
-            _product(self.dlogits[:count], self.weight, out)
-            _product(self.dlogits[:count].t(), rows, self.grad_weight, add=index > 0)
+            gemm(rows, self.weight.t(), self.logits[:count], accumulate=False)
+            gemm(self.dlogits[:count], self.weight, out, accumulate=False)
+            gemm(self.dlogits[:count].t(), rows, self.grad_weight, accumulate=index > 0)
 
 
 def _chunk_rows(on_gpu: bool) -> int:
     return chunks.ROWS_CUDA if on_gpu else chunks.ROWS_CPU
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
-    """out = a @ b or out += a @ b; fp32 sums of bf16 operands exist on CUDA alone."""
-    if a.dtype == out.dtype:
-        torch.addmm(out, a, b, beta=float(add), out=out)
-    elif add:
-        torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
-    else:
-        torch.mm(a, b, out_dtype=out.dtype, out=out)
 
 
 def contenders(batch: HeadBatch, found: Sequence[Way]) -> list[Contender]:

@@ -54,6 +54,13 @@ class World:
             dist.barrier()
 
 
+def check_devices() -> None:
+    """Raise ValueError where this machine has GPUs, but fewer than torchrun started ranks here."""
+    ranks, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if 0 < devices < ranks:
+        raise ValueError(f"{ranks} ranks on {devices} GPU(s); start fewer, or set CUDA_VISIBLE_DEVICES= to use the CPU")
+
+
 def init_world(timeout_s: int) -> World:
     """Join the process group that torchrun describes in the environment, or make a group of one."""
     device = torch.device("cpu")

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
         if not arguments:
             raise ValueError("no CONFIG is given; call `torchrun corl/train.py CONFIG [key.sub=value ...]`")
         config = load_config(arguments[0], arguments[1:])
+        from corl.parallel import check_devices, init_world
         from corl.pipeline import run
         from corl.prepare import prepare  # torch and its imports, only for a config that holds
 
@@ -44,7 +45,6 @@ def main(arguments: list[str]) -> None:
     import torch
     import torch.distributed as dist
 
-    from corl.parallel import init_world
     from corl.training.session import StoppedError
 
     if not torch.cuda.is_available():
@@ -62,15 +62,6 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()
-
-
-def check_devices() -> None:
-    """Raise ValueError where this machine has GPUs, but fewer than ranks."""
-    import torch
-
-    ranks, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if 0 < devices < ranks:
-        raise ValueError(f"{ranks} ranks on {devices} GPU(s); start fewer, or set CUDA_VISIBLE_DEVICES= to use the CPU")
 
 
 def refuse(error: ValueError) -> NoReturn:

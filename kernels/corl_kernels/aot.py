@@ -73,7 +73,14 @@ def _policy_rows(model: Model) -> None:
     on_policy = TokenInputs(_floats(TOKENS), _floats(TOKENS), None, None, None)
     full = TokenInputs(*(_floats(TOKENS) for _ in range(5)))
     policy(logits, plain, *run, on_policy, PolicyObjective("reinforce"), bf16)
-    policy(logits, plain, *run, full, PolicyObjective("grpo", dual_clip=3.0, kl_coef=1e-3), bf16)
+    # every choice of an objective in at least one variant
+    objectives = (
+        PolicyObjective(kl_coef=1e-3, kl_estimator="k1", rollout_correction="mask"),
+        PolicyObjective("grpo", kl_coef=1e-3, kl_estimator="k2", entropy_coef=0.1),
+        PolicyObjective("grpo", kl_coef=1e-3, kl_estimator="k3", dual_clip=3.0),
+    )
+    for objective in objectives:
+        policy(logits, plain, *run, full, objective, bf16)
     policy(logits, heated, *run, full, PolicyObjective("cispo", rollout_correction="truncate"), bf16)
     gradient(logits, plain, *run, _floats(TOKENS), None, bf16)
     gradient(logits, heated, *run, _floats(TOKENS), _floats(TOKENS), bf16)
@@ -106,12 +113,12 @@ def _store_kv(model: Model) -> None:
 
 
 def _sampling(model: Model) -> None:
-    from corl_kernels.jit.sampling import launch_cut, launch_sample_tokens
+    from corl_kernels.jit.sampling import launch_sample_tokens
 
     heat, seeds, positions = _floats(ROWS), _ids(ROWS), _ids(ROWS)
     for logits in (_meta(ROWS, model.vocab), _floats(ROWS, model.vocab)):
-        for cut in (None, launch_cut(logits, heat, _ids(ROWS), _floats(ROWS))):
-            launch_sample_tokens(logits, heat, seeds, positions, cut)
+        for cuts in ((), (_ids(ROWS), _floats(ROWS))):
+            launch_sample_tokens(logits, heat, seeds, positions, *cuts)
 
 
 def _qk_norm_rope(model: Model) -> None:

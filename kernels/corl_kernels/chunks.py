@@ -36,7 +36,7 @@ class Head:
         self._started = False
 
     def want_gradients(self, hidden: bool, weight: bool) -> None:
-        """Allocate what `accumulate` fills: for hidden in the GEMMs' dtype, for weight [V, H] in fp32."""
+        """Allocate what `backward` fills: for hidden in the GEMMs' dtype, for weight [V, H] in fp32."""
         if hidden:  # whole chunks
             rows = -(-len(self.hidden) // self.rows) * self.rows
             self.grad_hidden = self.hidden.new_empty(rows, self.hidden.shape[1], dtype=self.gemm_dtype)
@@ -56,15 +56,15 @@ class Head:
 
     def forward(self, start: int, stop: int, *, buffer: int = 0) -> Tensor:
         """The logits [C, V] of a chunk; the rows below its last token belong to none."""
-        _gemm(self._rows_of(start, stop), self.weight.t(), self.logits(buffer), accumulate=False)
+        gemm(self._rows_of(start, stop), self.weight.t(), self.logits(buffer), accumulate=False)
         return self.logits(buffer)
 
     def backward(self, start: int, stop: int, dlogits: Tensor) -> None:
         """Add a chunk's gradients, given dlogits [C, V] with zeros below its last token."""
         if self.grad_hidden is not None:
-            _gemm(dlogits, self.weight, self.grad_hidden[start : start + self.rows], accumulate=False)
+            gemm(dlogits, self.weight, self.grad_hidden[start : start + self.rows], accumulate=False)
         if self.grad_weight is not None:
-            _gemm(dlogits.t(), self._rows_of(start, stop), self.grad_weight, accumulate=self._started)
+            gemm(dlogits.t(), self._rows_of(start, stop), self.grad_weight, accumulate=self._started)
         self._started = True
 
     def _rows_of(self, start: int, stop: int) -> Tensor:
@@ -105,7 +105,7 @@ def _aligned(rows: int, columns: int, like: Tensor, dtype: torch.dtype) -> Tenso
     return like.new_empty(rows, -(-columns // 64) * 64, dtype=dtype)[:, :columns]
 
 
-def _gemm(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
+def gemm(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool) -> None:
     """out = a @ b, or += ; fp32 sums of bf16 operands exist on CUDA alone."""
     if a.dtype == out.dtype:
         torch.addmm(out, a, b, beta=float(accumulate), out=out)

@@ -24,7 +24,7 @@ class _LinearKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, ref_hidden, ref_weight, temperature):
         policy, reference, rows = Head(hidden, weight), Head(ref_hidden, ref_weight), _row_functions(hidden)
-        results = kl_rows.make_divergence(temperature, len(hidden), hidden.new_empty(0, dtype=policy.dtype))
+        results = kl_rows.make_divergence(temperature, len(hidden), policy.logits())
         for chunk in policy.chunks():
             rows.divergence(policy.forward(*chunk), reference.forward(*chunk), results, *chunk)
         saved = (results.temperature, results.kl, results.shift, results.logsum, results.ref_shift, results.ref_logsum)

@@ -26,7 +26,8 @@ class _LinearLogprobs(torch.autograd.Function):
         tokens = make_tokens(targets, temperature, head.dtype)
         for chunk in head.chunks():
             rows.statistics(head.forward(*chunk), tokens, *chunk)
-        ctx.save_for_backward(hidden, weight, targets, temperature, tokens.entropy, tokens.shift, tokens.logsum)
+        kept = (tokens.targets, temperature, tokens.entropy, tokens.shift, tokens.logsum)
+        ctx.save_for_backward(hidden, weight, *kept)
         return tokens.logprobs, tokens.entropy.clone() if return_entropy else None
 
     @staticmethod

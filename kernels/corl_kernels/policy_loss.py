@@ -55,11 +55,10 @@ def _gradients_through_sequences(
             first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, stop)
             begin, end = bounds[first], bounds[last]
         reach = stop if own else end
-        for k in range(scored, len(chunks)):
-            if chunks[k][0] >= reach:
-                break
-            rows.statistics(head.forward(*chunks[k], buffer=k % buffers), tokens, *chunks[k])
-            held[k % buffers], scored = k, k + 1
+        while scored < len(chunks) and chunks[scored][0] < reach:
+            rows.statistics(head.forward(*chunks[scored], buffer=scored % buffers), tokens, *chunks[scored])
+            held[scored % buffers] = scored
+            scored += 1
         if held[i % buffers] != i:
             head.forward(start, stop, buffer=i % buffers)
             held[i % buffers] = i

@@ -1,6 +1,6 @@
 import torch
 
-from bench.roofline import H200, Peaks, Point, draw, peaks_of
+from bench.roofline import Peaks, Point, draw, peaks_of
 
 
 def test_the_floor_is_the_larger_of_the_two_times():
@@ -9,9 +9,9 @@ def test_the_floor_is_the_larger_of_the_two_times():
     assert peaks.floor_ms(flops=4e9, traffic=2e9) == 4.0
 
 
-def test_the_head_of_a_7b_model_at_the_h200s_peak():
+def test_the_head_of_a_7b_model_under_the_design_s_ceilings():
     flops = 6.0 * 32768 * 3584 * 152064
-    assert 135 < H200.floor_ms(flops, 2.0 * 2 * 3584 * (32768 + 152064)) < 136
+    assert 135 < Peaks(790.0, 4.3, "design").floor_ms(flops, 2.0 * 2 * 3584 * (32768 + 152064)) < 136
 
 
 def test_a_cpu_is_measured():

@@ -15,7 +15,7 @@ from corl.config import Optim
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
 from corl.model.rope import RopeConfig
-from corl.parallel import World, copy_full, fingerprint, init_world, iter_full, local_rows, shard_decoder
+from corl.parallel import World, check_devices, copy_full, fingerprint, init_world, iter_full, local_rows, shard_decoder
 from corl.training.batch import TrainSequence, micro_batch, pack
 from corl.training.sft import likelihood_head
 from corl.training.trainer import Trainer
@@ -175,3 +175,14 @@ def _worker(folder: Path) -> None:
 
 if __name__ == "__main__":
     _worker(Path(sys.argv[1]))
+
+
+@pytest.mark.parametrize(("ranks", "devices", "refused"), [(2, 1, True), (2, 0, False), (2, 2, False), (1, 1, False)])
+def test_more_ranks_than_gpus_are_refused(monkeypatch, ranks, devices, refused):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    if not refused:
+        return check_devices()
+    with pytest.raises(ValueError, match=r"2 ranks on 1 GPU\(s\); start fewer, or set CUDA_VISIBLE_DEVICES="):
+        check_devices()
+    return None

@@ -258,6 +258,6 @@ def test_every_variant_sums_a_rows_statistics_in_one_order():
     command = [sys.executable, "-c", LAYOUTS]
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     variants = out.stdout.splitlines()
-    assert len(variants) == 5
+    assert len(variants) == 7
     assert variants[0].count("4096xf32") == 3
     assert len(set(variants)) == 1

@@ -74,9 +74,9 @@ def _write_gradient(
             logprob = tl.where(logprob < _LOWEST, _LOWEST, logprob)
             by_prob = slope + entropy_slope * (logprob + entropy)
             dlogit = (tl.where(index == target, slope, 0.0) - tl.exp(logprob) * by_prob) * inverse_temperature
-            # 16-bit gradients lie over the first half of the row: byte 2i of what is written here was read as byte 4j,
-            # j <= i. The barrier keeps a fast warp from writing what a slow one of this or an earlier block has yet to
-            # read; what later blocks read lies further on.
+            # 16-bit gradients lie over the first half of the row: element i over the fp32 logit i // 2. The barrier
+            # keeps a fast warp from writing over what a slow one of this or an earlier block has yet to read; what
+            # later blocks read lies further on.
             tl.debug_barrier()
             tl.store(dlogits_ptr + index, dlogit.to(dlogits_ptr.dtype.element_ty), mask=index < vocab_size)
     else:

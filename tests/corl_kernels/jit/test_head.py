@@ -140,7 +140,7 @@ def test_two_runs_are_bitwise_equal(device):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_strided_inputs_are_read_where_they_lie(device):
+def test_strided_inputs_give_what_dense_ones_give(device):
     """Columns of a wider tensor, and a number expanded to all tokens."""
     batch = make(45, device) | {"temperature": torch.linspace(0.5, 1.5, 45, device=device)}
     objective = PolicyObjective("grpo", kl_coef=0.1, rollout_correction="truncate")
@@ -153,6 +153,12 @@ def test_strided_inputs_are_read_where_they_lie(device):
         torch.autograd.grad(linear_policy_loss(**inputs, objective=objective).loss, (batch["hidden"], batch["weight"]))
         for inputs in (batch, batch | columns)
     )
+    assert all(torch.equal(a, b) for a, b in zip(dense, strided, strict=True))
+    scored = (
+        linear_logprobs(batch["hidden"], batch["weight"], inputs["targets"], temperature=inputs["temperature"]).logprobs
+        for inputs in (batch, columns)
+    )
+    dense, strided = (torch.autograd.grad(x.sum(), (batch["hidden"], batch["weight"])) for x in scored)
     assert all(torch.equal(a, b) for a, b in zip(dense, strided, strict=True))
     heads = (batch["hidden"], batch["weight"], batch["hidden"] + 1, batch["weight"])
     assert torch.equal(*(linear_kl(*heads, temperature=inputs["temperature"]) for inputs in (batch, columns)))
