@@ -1,14 +1,14 @@
 """Complete checkpoints or none: a folder is written under a hidden name and renamed when every rank is done.
 
 A checkpoint folder `step_000120_rl1` holds the distributed checkpoint (model and optimiser, resharded on load to any
-number of ranks), state.json (position, history, lineage) and pool.npz.
+number of ranks), state.json (position, history, lineage), pool.npz and carried.json (unfinished groups of samples).
 """
 
 import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +53,8 @@ def save_checkpoint(
     state: dict[str, Any],
     arrays: dict[str, np.ndarray],
     world: World,
+    *,
+    carried: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Write `folder/name`; a collective. A checkpoint of that name is replaced only once the new one is complete."""
     final, unfinished = folder / name, folder / f".unfinished_{name}"
@@ -63,6 +65,7 @@ def save_checkpoint(
     dcp.save(tensors, checkpoint_id=unfinished)
     if world.is_main:
         (unfinished / "state.json").write_text(json.dumps(state))
+        (unfinished / "carried.json").write_text(json.dumps(list(carried), allow_nan=False))
         np.savez(unfinished / "pool.npz", **cast(Any, arrays))
         replaced = folder / f".replaced_{name}"
         if final.exists():
@@ -81,6 +84,12 @@ def load_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with np.load(path / "pool.npz") as arrays:
         return json.loads((path / "state.json").read_text()), dict(arrays)
+
+
+def load_carried(path: Path) -> list[dict[str, Any]]:
+    """[] for a checkpoint from before there was such a file: nothing was carried then."""
+    file = path / "carried.json"
+    return json.loads(file.read_text()) if file.exists() else []
 
 
 def prune_checkpoints(folder: Path, keep: int, pinned: set[str]) -> None:

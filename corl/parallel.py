@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from corl.model.decoder import Decoder
 
+BITS_AT_ONCE = 2**22  # elements whose 64-bit products exist at a time
 Parameters = dict[str, DTensor]  # the sharded parameters of a decoder, by name
 
 
@@ -103,24 +104,15 @@ def shard_decoder(
     return cast(Parameters, dict(decoder.named_parameters()))
 
 
-def fsdp_modules(decoder: nn.Module) -> Iterator[FSDPModule]:
-    return (module for module in decoder.modules() if isinstance(module, FSDPModule))
+def fsdp_modules(model: nn.Module) -> Iterator[FSDPModule]:
+    return (module for module in model.modules() if isinstance(module, FSDPModule))
 
 
-def head_gradient(decoder: Decoder) -> Tensor | None:
-    """The fp32 [V, D] in which FSDP2 adds up the output layer's gradient over micro-batches; None in fp32 training.
-
-    What is added to it is reduced over the ranks with the rest, and spared the rounding to the compute dtype that
-    autograd's own gradient takes at every micro-batch. Call it while the weights are gathered.
-    """
-    weight = decoder.head_weight
-    group = decoder._get_fsdp_state()._fsdp_param_group  # type: ignore[operator, union-attr]
-    (parameter,) = (p for p in group.fsdp_params if p.unsharded_param is weight)
-    if parameter.reduce_dtype is None:
-        return None
-    if parameter.unsharded_accumulated_grad is None:
-        parameter.unsharded_accumulated_grad = torch.zeros_like(weight, dtype=parameter.reduce_dtype)
-    return parameter.unsharded_accumulated_grad
+def start_all_gather(out: Tensor, x: Tensor, group: dist.ProcessGroup) -> dist.Work:
+    """Fill contiguous `out` with the contiguous x of every rank, one behind the other; wait() before it is read."""
+    # torch 2.13 gave it another name, by which 2.11 does not have it
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    return gather(out, x, group=group, async_op=True)
 
 
 def local_rows(parameter: DTensor) -> tuple[int, int]:
@@ -152,13 +144,7 @@ def fingerprint(parameters: Parameters, world: World) -> str:
     Each shard sums bits * (2 * index + 1) modulo 2^64, index the element's place in the full tensor; the sums over the
     ranks are hashed. An equal hash is evidence, not proof (a checksum, no cryptography over the weights).
     """
-    sums = []
-    for parameter in parameters.values():
-        local = parameter.to_local().float().contiguous()
-        first, _ = local_rows(parameter)
-        start = first * parameter.shape[1:].numel()  # indexing the DTensor itself would gather all of it
-        place = torch.arange(start, start + local.numel(), device=local.device)
-        sums.append((local.view(torch.int32).flatten().long() * (2 * place + 1)).sum())
+    sums = [bit_sum(matrix(p.to_local().float()), row=local_rows(p)[0]) for p in parameters.values()]
     totals = torch.stack(sums)
     if world.size > 1:
         dist.all_reduce(totals)
@@ -167,3 +153,26 @@ def fingerprint(parameters: Parameters, world: World) -> str:
         for (name, parameter), total in zip(parameters.items(), totals.tolist(), strict=True)
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def matrix(parameter: Tensor) -> Tensor:
+    """A view of a parameter as rows and columns; a vector has one column."""
+    return parameter.flatten(1) if parameter.ndim > 1 else parameter[:, None]
+
+
+@torch.no_grad()
+def bit_sum(block: Tensor, *, row: int = 0, column: int = 0, width: int | None = None) -> Tensor:
+    """Sum of bits * (2 * index + 1) modulo 2^64, index the element's place in the full matrix; 0-d i64.
+
+    block  [R, C] of 2 or 4 bytes an element, which begins at (row, column) of a matrix of `width` columns (None: C).
+           The sums of blocks that tile a matrix add up to that of the matrix.
+    """
+    width = block.shape[1] if width is None else width
+    columns = column + torch.arange(block.shape[1], device=block.device)
+    total = torch.zeros((), dtype=torch.int64, device=block.device)
+    for part in block.split(max(1, BITS_AT_ONCE // max(1, block.shape[1]))):
+        rows = row + torch.arange(len(part), device=block.device)
+        bits = part.contiguous().view(torch.int32 if block.element_size() == 4 else torch.int16).long()
+        total += (bits * (2 * (rows[:, None] * width + columns) + 1)).sum()
+        row += len(part)
+    return total

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from corl.checkpoint import checkpoint_name, complete_checkpoints, load_state, remove_unfinished
-from corl.config import Config, dump_config, to_plain
+from corl.checkpoint import checkpoint_name, complete_checkpoints, load_carried, load_state, remove_unfinished
+from corl.config import Config, dump_config, to_plain, weights_mode
 from corl.curriculum.pool import Pool
 from corl.evaluation.ablation import ablation_table, write_ablation
 from corl.evaluation.attempts import Solver
@@ -21,6 +21,8 @@ from corl.observe.metrics import MetricsLog, replace_text
 from corl.parallel import Parameters, World, fingerprint, shard_decoder
 from corl.prepare import Prepared
 from corl.rollout.engine import Engine
+from corl.rollout.tensor_parallel import tensor_parallel_group
+from corl.training.carry import CarriedGroup, carried_group
 from corl.training.grpo import train_rl
 from corl.training.mine import mine
 from corl.training.session import RunState, Session
@@ -82,12 +84,14 @@ def open_session(prepared: Prepared, world: World) -> Session:
 
     pool = Pool([prompt.item for prompt in prepared.data.train])
     state = RunState(stage=config.stages[0])
+    carried: list[CarriedGroup] = []
     weights, resume_from = source, None
     found = complete_checkpoints(run_dir / "checkpoints")
     if found:
         plain, arrays = load_state(found[-1])
         state = RunState(**plain)
         pool.load(arrays)
+        carried = [carried_group(plain) for plain in load_carried(found[-1])]
         weights = WeightSource("checkpoint", found[-1])
         resume_from = found[-1] if state.stage_step else None
         _say(world, f"resumed from {found[-1].name}: stage {state.stage}, step {state.step}")
@@ -106,6 +110,10 @@ def open_session(prepared: Prepared, world: World) -> Session:
         kv_tokens=config.rollout.kv_tokens,
         page_size=config.rollout.page_size,
         seed=config.run.seed,
+        exact=config.model.exact,
+        reserved_bytes=sum(8 * parameter.to_local().numel() for parameter in parameters.values()),  # Adam's moments
+        weights=weights_mode(config),
+        tensor_parallel=tensor_parallel_group(world, config.rollout.tensor_parallel),
     )
     return Session(
         config=config,
@@ -114,13 +122,14 @@ def open_session(prepared: Prepared, world: World) -> Session:
         decoder=decoder,
         parameters=parameters,
         tokenizer=prepared.tokenizer,
-        solver=Solver(engine, prepared.tokenizer, world),
+        solver=Solver(engine, prepared.tokenizer, world, tensor_parallel=config.rollout.tensor_parallel),
         data=prepared.data,
         pool=pool,
         state=state,
         log=MetricsLog(run_dir, state.step) if world.is_main else None,
         stage_source=stage_source,
         resume_optimizer_from=resume_from,
+        carried=carried,
     )
 
 
@@ -129,6 +138,7 @@ def build_decoder(model_files: Path, world: World, config: Config) -> tuple[Deco
     with torch.device("meta"):
         decoder = Decoder(replace(ModelConfig.from_directory(model_files), dtype=torch.float32))
     decoder.set_activation_checkpointing(config.parallel.activation_checkpointing)
+    decoder.set_exact(config.model.exact)
     parameters = shard_decoder(
         decoder,
         world,

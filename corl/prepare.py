@@ -14,6 +14,7 @@ from corl.model.checkpoint_io import checked_headers
 from corl.model.config import ModelConfig
 from corl.rods.embedded_items import embedded_items
 from corl.rods.traces import trace
+from corl.rollout.tensor_parallel import check_tensor_parallel
 from corl.training.session import Data
 from corl.training.sft import encode_trace
 from corl.training.tiny_base import write_tiny_files
@@ -59,6 +60,7 @@ def prepare(config: Config) -> Prepared:
             f"model.path {config.model.path}: the tokenizer has {tokenizer.vocab_size} tokens, vocab_size in "
             f"config.json is {model_config.vocab_size}; use the tokenizer that belongs to the model"
         )
+    check_tensor_parallel(config.rollout.tensor_parallel, model_config)
     items, traces, hashes = _read_data(config)
     check_ids(items, traces)
     check_stages(config, items["train"], traces)

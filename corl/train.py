@@ -45,11 +45,13 @@ def main(arguments: list[str]) -> None:
     import torch
     import torch.distributed as dist
 
+    from corl.model.exact_rows import MAX_THREADS
     from corl.training.session import StoppedError
 
     if not torch.cuda.is_available():
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        threads = max(1, (os.cpu_count() or 1) // ranks)
+        torch.set_num_threads(min(threads, MAX_THREADS) if config.model.exact else threads)
     if LOCAL_RANK == 0:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("corl").setLevel(logging.INFO)

@@ -12,7 +12,7 @@ LAYERS = [
     ("pipeline", "prepare", "export", "input_checks"),
     ("training", "curriculum", "rods", "evaluation"),
     ("rollout",),
-    ("model", "data", "grading", "checkpoint", "parallel", "observe"),
+    ("model", "data", "grading", "checkpoint", "parallel", "fsdp2", "observe"),
     ("config",),
 ]
 LEVEL = {name: len(LAYERS) - depth for depth, row in enumerate(LAYERS) for name in row}

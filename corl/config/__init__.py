@@ -22,6 +22,7 @@ from corl.config.schema import (
     Stage,
     StopAt,
     Tier,
+    weights_mode,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "dump_config",
     "load_config",
     "to_plain",
+    "weights_mode",
 ]

@@ -33,6 +33,7 @@ def check_config(config: Config, source: str) -> None:
     at_least_one(config.data, "data.", "prompt_tokens")
     at_least_one(config.parallel, "parallel.", "tokens_per_micro_batch", "timeout_s")
     at_least_one(config.rollout, "rollout.", "max_seqs", "page_size", "kv_tokens")
+    _check_rollout(config, need)
     at_least_one(config.checkpoint, "checkpoint.", "every", "keep")
     at_least_one(config.eval, "eval.", "every", "samples", "max_tokens", "limit")
     if config.mine is not None:
@@ -70,6 +71,47 @@ def check_config(config: Config, source: str) -> None:
             "cold_start.mix: no share may be negative, and one must be above 0",
         )
     need(config.eval.every is None or bool(config.data.held_out), "eval.every needs data.held_out: no items are named")
+
+
+def _check_rollout(config: Config, need: Any) -> None:
+    rollout = config.rollout
+    need(rollout.check_sequences >= 0, f"rollout.check_sequences: {rollout.check_sequences} is negative; 0 is off")
+    need(
+        rollout.max_gap is None or rollout.max_gap > 0,
+        f"rollout.max_gap: {rollout.max_gap} is not above 0; null sets no bound, model.exact asks for a gap of 0",
+    )
+    shared, size = rollout.weights == "shared", rollout.tensor_parallel
+    need(
+        not (shared and config.parallel.reshard_after_forward),
+        "rollout.weights: shared reads the trainer's gathered weights, which parallel.reshard_after_forward true "
+        "frees; set that to false, or use rollout.weights arena",
+    )
+    need(
+        not (shared and size > 1),
+        f"rollout.weights: shared reads whole parameters, rollout.tensor_parallel {size} needs slices of them; use "
+        "rollout.weights arena or tensor_parallel 1",
+    )
+    need(
+        not (config.model.exact and size > 1),
+        f"rollout.tensor_parallel: {size} adds up in another order than the trainer, which model.exact true rules out; "
+        "use tensor_parallel 1",
+    )
+    need(rollout.oversample >= 1, f"rollout.oversample: {rollout.oversample} is below 1, which is off")
+    for name in ("rl1", "rl2"):
+        rl = getattr(config, name)
+        if rollout.oversample == 1 or rl is None or name not in config.stages:
+            continue
+        need(
+            rl.zero_variance != "replace",
+            f"rollout.oversample: {rollout.oversample} with {name}.zero_variance replace; a rollout that stops early "
+            f"has no further rounds: use zero_variance keep or oversample 1",
+        )
+        need(
+            rl.objective.rollout_correction is not None
+            or (rl.old_logprobs == "engine" and rl.objective.kind != "reinforce"),
+            f"rollout.oversample: {rollout.oversample} trains on tokens of older weights, which {name} does not "
+            f"correct; set {name}.objective.rollout_correction, or old_logprobs: engine with kind grpo, gspo or cispo",
+        )
 
 
 def _check_optim(optim: Optim, name: str, need: Any) -> None:

@@ -16,10 +16,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """path: a Hugging Face directory, a run directory (its newest checkpoint), or `embedded`."""
+    """path: a Hugging Face directory, a run directory (its newest checkpoint), or `embedded`.
+
+    exact: trainer and engine compute every log-prob bit for bit alike, in prefill, decode and training (slower): the
+    agreement check then asks for a gap of 0. Needs rollout.tensor_parallel 1.
+    """
 
     path: str
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of compute and of exports; master weights are fp32
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +51,35 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """The engine on every rank. kv_tokens null: the engine's own rule (contracts, corl.Engine)."""
+    """The engine on every rank. kv_tokens null: the engine's own rule (contracts, corl.Engine).
+
+    check_sequences   so many sequences of every step, over all ranks, are scored by the trainer before its update and
+                      compared with the engine's log-probs; 0 turns the check off
+    max_gap           largest mean |trainer - engine| in nats over their tokens; above it the run stops. null measures
+                      only. Under model.exact every gap but 0 stops the run
+    oversample        every step works on prompts_per_step x oversample prompts and stops as soon as prompts_per_step
+                      of them are complete. The others are carried into the next step with their tokens, log-probs and
+                      policy versions, and finished at the end of the stage: none is dropped. Long completions no
+                      longer hold a step up; part of their tokens come from older weights. Every engine stops at its
+                      own share of prompts, on counted decode steps: a run repeats itself on the same number of ranks,
+                      but another number of ranks may finish, and so train on, other prompts
+    weights           shared: the engine reads the trainer's gathered weights, which stay gathered. arena: it has copies
+                      of its own, freed while the trainer works. null: shared where parallel.reshard_after_forward is
+                      false and tensor_parallel is 1, else arena
+    tensor_parallel   so many consecutive ranks generate together, each with a slice of the weights and of the cache
+    verify_swap       compare checksums of all weights with the trainer's after every swap (slow); a difference is an
+                      error
+    """
 
     max_seqs: int = 256
     page_size: int = 256
     kv_tokens: int | None = None
+    check_sequences: int = 8
+    max_gap: float | None = 0.05
+    oversample: float = 1.0
+    weights: Literal["shared", "arena"] | None = None
+    tensor_parallel: Literal[1, 2, 4, 8] = 1
+    verify_swap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,3 +228,10 @@ class Config:
     eval: Eval = field(default_factory=Eval)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     max_bad_steps: int = 3  # steps in a row whose loss or gradient norm is not finite
+
+
+def weights_mode(config: Config) -> Literal["shared", "arena"]:
+    """What rollout.weights is, or comes to where it is null."""
+    if config.rollout.weights is not None:
+        return config.rollout.weights
+    return "arena" if config.parallel.reshard_after_forward or config.rollout.tensor_parallel > 1 else "shared"

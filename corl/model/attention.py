@@ -1,34 +1,36 @@
 """Causal attention within the sequences of a pack, for training and scoring.
 
-16-bit tensors on a GPU go to torch's variable-length flash attention, everything else is padded into a few
-rectangles of similar length: with causal attention, padding on the right needs no mask.
+16-bit tensors on a GPU go to flash attention, everything else is padded into a few rectangles of similar length: with
+causal attention, padding on the right needs no mask.
 """
 
-import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.attention.varlen import varlen_attn
+
+from corl.model.exact import exact_packed_attention
+from corl.model.exact_rows import with_gradients_of
+from corl.model.flash import causal_varlen
 
 # T packed tokens, S sequences, P padded tokens, H query heads, K kv heads, E head dim
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
-def packed_attention(cu_seqlens: Tensor, max_seqlen: int) -> Attend:
+def packed_attention(cu_seqlens: Tensor, max_seqlen: int, *, exact: bool = False) -> Attend:
     """The `attend` of a Decoder for one pack: every token sees its own sequence up to itself.
 
     cu_seqlens  [S + 1] i32 or i64 on any device: 0, then the running sum of the lengths, ending in T
     max_seqlen  at least the longest length
+    exact       a query's bits depend on its position, its query and its keys alone, and are those it has while decoding
+                (exact_decode_attention); gradients are those of the ordinary way, which then runs as well
     returns     attend(layer_index, q [T, H, E], k [T, K, E], v [T, K, E]) -> [T, H, E], scale 1 / sqrt(E)
 
     What depends on the lengths alone is computed at the first call and kept for the other layers; on the padded path
-    that reads `cu_seqlens` on the host. The flash path has never been run on a GPU: it was written against the
-    signatures of torch 2.11 and 2.13 and its call is tested with a stand-in.
+    that reads `cu_seqlens` on the host.
     """
 
     @cache
@@ -41,20 +43,19 @@ def packed_attention(cu_seqlens: Tensor, max_seqlen: int) -> Attend:
 
     def attend(layer_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
-            return _flash(q, k, v, bounds(q.device), max_seqlen)
+            return causal_varlen(q, k, v, bounds(q.device), max_seqlen)
         return _padded(q, k, v, *padding(q.device))
 
-    return attend
+    if not exact:
+        return attend
+    attend_exactly = exact_packed_attention(cu_seqlens, max_seqlen)
 
+    def attend_twice(layer_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = attend_exactly(q, k, v)
+        return with_gradients_of(values, attend(layer_index, q, k, v)) if torch.is_grad_enabled() else values
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
-    # torch 2.11 groups heads unasked and has no flag for it; 2.12 and later insist on the flag
-    options: dict[str, Any] = {"window_size": (-1, 0)}
-    if "enable_gqa" in inspect.signature(varlen_attn).parameters:
-        options["enable_gqa"] = True
-    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, **options)
-    assert isinstance(out, Tensor)
-    return out
+    return attend_twice
 
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, groups: list[tuple[int, int]], pad: Tensor, unpad: Tensor) -> Tensor:

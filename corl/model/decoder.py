@@ -13,12 +13,24 @@ from torch.utils.checkpoint import checkpoint
 
 from corl.model.attention import Attend
 from corl.model.config import ModelConfig
+from corl.model.exact_rows import InBlocks, aligned_linear, all_at_once
 from corl.model.fused import rms_norm, swiglu
 from corl.model.rope import rope_tables
 from corl_kernels import qk_norm_rope
 
 # T packed tokens, D hidden, I intermediate, H query heads, K kv heads, E head dim, V vocab
 Head = Callable[[Tensor, Tensor], Any]
+
+
+class Linear(nn.Linear):
+    """nn.Linear; where `aligned`, rows without gradients (exact mode's blocks) each start on a cache line."""
+
+    aligned = False
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name of nn.Linear
+        if self.aligned and not torch.is_grad_enabled():
+            return aligned_linear(input, self.weight, self.bias)
+        return super().forward(input)
 
 
 class RMSNorm(nn.Module):
@@ -47,11 +59,12 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.head_dim, config) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, config) if config.qk_norm else None
 
-    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def project(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, H, E], k and v [T, K, E]; q and k normed and rotated."""
         q, k, v = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=1)
         norms = [norm.weight for norm in (self.q_norm, self.k_norm) if norm is not None]
         q, k = qk_norm_rope(q, k, cos, sin, *norms, eps=self.eps)
-        return self.o_proj(attend(self.index, q, k, v).flatten(1))
+        return q, k, v
 
 
 class MLP(nn.Module):
@@ -76,6 +89,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config)
         self.mlp = MLP(config)
         self.recompute = False
+        self.by_rows = all_at_once
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
@@ -83,8 +97,16 @@ class DecoderLayer(nn.Module):
         return self._block(hidden, cos, sin, attend)
 
     def _block(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin, attend)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        q, k, v = self.by_rows(self._before_attention, hidden, cos, sin)
+        attended = attend(self.self_attn.index, q, k, v)
+        return self.by_rows(self._after_attention, hidden, attended)[0]
+
+    def _before_attention(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        return self.self_attn.project(self.input_layernorm(hidden), cos, sin)
+
+    def _after_attention(self, hidden: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
+        hidden = hidden + self.self_attn.o_proj(attended.flatten(1))
+        return (hidden + self.mlp(self.post_attention_layernorm(hidden)),)
 
 
 class Decoder(nn.Module):
@@ -99,6 +121,8 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config)
         tied = config.tie_word_embeddings
         self.lm_head = None if tied else _linear(config, config.hidden_size, config.vocab_size)
+        self.exact = False
+        self.by_rows = all_at_once
 
     @property
     def head_weight(self) -> Tensor:
@@ -124,16 +148,32 @@ class Decoder(nn.Module):
 
     def _hidden(self, call: Callable[..., Tensor], input_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         hidden = call(self.embed_tokens, input_ids)
-        cos, sin = rope_tables(position_ids, self.config.rope, self.config.head_dim, hidden.dtype)
+        config, dtype = self.config, hidden.dtype
+        cos, sin = self.by_rows(lambda x: rope_tables(x, config.rope, config.head_dim, dtype), position_ids)
         for layer in self.layers:
             hidden = call(layer, hidden, cos, sin, attend)
-        return call(self.norm, hidden)
+        return self.by_rows(lambda x: (call(self.norm, x),), hidden)[0]
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Keep one hidden state per layer in training and compute the rest again in the backward."""
         for module in self.modules():
             if isinstance(module, DecoderLayer):
                 module.recompute = enabled
+
+    def set_exact(self, enabled: bool) -> None:
+        """Make the bits of a token's hidden state depend on the tokens before it alone, not on the rest of the pack or
+        of the decode step, given an `attend` that does: packed_attention(exact=True), exact_decode_attention.
+
+        Costs a second forward where gradients are recorded, and work for whole blocks of rows in a small step. The
+        first call raises ValueError where this machine or its number of threads does not allow it (InBlocks).
+        """
+        self.exact = enabled
+        self.by_rows = InBlocks() if enabled else all_at_once
+        for module in self.modules():
+            if isinstance(module, DecoderLayer):
+                module.by_rows = self.by_rows
+            elif isinstance(module, Linear):
+                module.aligned = enabled
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator, std: float = 0.02) -> None:
@@ -145,5 +185,5 @@ class Decoder(nn.Module):
                 parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
 
 
-def _linear(config: ModelConfig, inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=bias, dtype=config.dtype)
+def _linear(config: ModelConfig, inputs: int, outputs: int, bias: bool = False) -> Linear:
+    return Linear(inputs, outputs, bias=bias, dtype=config.dtype)

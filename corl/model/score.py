@@ -81,5 +81,6 @@ def _score_pass(model: Decoder, sequences: list[Tensor], temperature: float) -> 
     def head(hidden: Tensor, weight: Tensor) -> Tensor:
         return linear_logprobs(hidden, weight, targets, temperature=temperature).logprobs
 
-    logprobs = model(ids.to(device), positions, packed_attention(cu_seqlens, max(lengths)), head=head)
+    attend = packed_attention(cu_seqlens, max(lengths), exact=model.exact)
+    logprobs = model(ids.to(device), positions, attend, head=head)
     return logprobs.float().cpu().split(lengths)[:-1]

@@ -1,10 +1,12 @@
 """The paged KV cache: which pages are whose, and the tensors behind them."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from corl.rollout.memory import allocate
 from corl_kernels import store_kv
 
 
@@ -16,6 +18,7 @@ class PageAllocator:
         self.page_size = page_size
         self._free = list(range(num_pages - 1, -1, -1))
         self._references = [0] * num_pages
+        self.peak_used = 0
 
     @property
     def num_free(self) -> int:
@@ -31,6 +34,7 @@ class PageAllocator:
         pages = [self._free.pop() for _ in range(count)]
         for page in pages:
             self._references[page] = 1
+        self.peak_used = max(self.peak_used, self.num_pages - len(self._free))
         return pages
 
     def share(self, pages: Sequence[int]) -> list[int]:
@@ -58,9 +62,27 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int, int, int], *, dtype: torch.dtype, device: torch.device) -> None:
         """shape = (L, P, page_size, K, E)."""
         layers, *page = shape
-        # zeros: attention may read a page's unwritten rows before it masks them, and 0 * NaN is NaN
-        self._pages = torch.zeros(layers, 2, *page, dtype=dtype, device=device)
+        # zeroed memory: attention may read a page's unwritten rows before it masks them, and 0 * NaN is NaN
+        self._memory = allocate(2 * math.prod(shape) * dtype.itemsize, device)
+        self._pages = self._memory.tensor().view(dtype).view(layers, 2, *page)
         self._layers = [(pages[0], pages[1]) for pages in self._pages]
+
+    @property
+    def mapped(self) -> bool:
+        """Whether there is memory behind the addresses."""
+        return self._memory.mapped
+
+    def close(self) -> None:
+        """Give memory and addresses back."""
+        self._memory.close()
+
+    def release(self) -> None:
+        """Give the memory back; the addresses stay."""
+        self._memory.release()
+
+    def restore(self) -> None:
+        """Have memory again, zeros, at the same addresses; nothing to do where it was not released."""
+        self._memory.restore()
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """k_cache, v_cache of one layer, each [P, page_size, K, E]."""

@@ -1,6 +1,6 @@
 """What a caller asks of the engine, what it gets back, and every rule a request can break."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, Protocol
@@ -41,13 +41,28 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sample: token ids (with the stop token, where one ended it) and their logprobs in nats, equally long."""
+    """One sample: token ids (with the stop token, where one ended it) and their logprobs in nats, equally long.
+
+    finish_reason  "stop": a stop id or string ended it; "length": max_tokens did; "carried": it is not finished
+    """
 
     id: str
     sample: int
     ids: list[int]
     logprobs: list[float]
     finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A request that an early stop left unfinished.
+
+    step         of the call that began it: it keys the draws of its samples until they end
+    completions  all n of them, in sample order; those with finish_reason "carried" go on
+    """
+
+    step: int
+    completions: Sequence[Completion]
 
 
 def expected_length(request: Request) -> float:
@@ -71,6 +86,25 @@ def check_requests(
         if problem:
             raise ValueError(f"request {name!r}: {problem}")
     return list(names)
+
+
+def check_carried(requests: Sequence[Request], names: Sequence[str], carried: Mapping[str, Carried]) -> None:
+    """Raises ValueError for carried samples that are not those of their request."""
+    by_name = dict(zip(names, requests, strict=True))
+    for name, group in carried.items():
+        request = by_name.get(name)
+        if request is None:
+            raise ValueError(f"carried: {name!r} is the id of no request; ask for it again")
+        if [c.sample for c in group.completions] != list(range(request.n)):
+            raise ValueError(f"carried: request {name!r} has n={request.n}; give its samples 0 to {request.n - 1}")
+        for c in group.completions:
+            tokens, what = len(c.ids), f"carried: sample {c.sample} of {name!r}"
+            if len(c.logprobs) != tokens:
+                raise ValueError(f"{what} has {tokens} ids and {len(c.logprobs)} logprobs; give one for each")
+            if c.finish_reason == "carried" and tokens >= request.max_tokens:
+                raise ValueError(
+                    f"{what} has {tokens} tokens already, max_tokens is {request.max_tokens}; give the one it began with"
+                )
 
 
 def _own_problem(request: Request, has_tokenizer: bool) -> str | None:

@@ -8,73 +8,27 @@ and is recomputed later.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import ceil
 
 from corl.rollout.kv_cache import PageAllocator
-from corl.rollout.request import Completion, FinishReason, Request, SupportsDecode, expected_length
-
-
-@dataclass(slots=True, eq=False)
-class Sample:
-    """One completion on its way. `ids` counts from the end of the prompt; its last token is never in the cache yet."""
-
-    request: Request
-    name: str
-    index: int
-    seed: int
-    stop_ids: frozenset[int]
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
-    pages: list[int] = field(default_factory=list)
-    room: int = 0  # len(ids) up to which the next token to forward has a place in `pages`
-    promised: int = 0  # pages admission has set aside beyond those held
-    row: int = -1
-    birth: int = -1
-
-    def accept(self, token: int, logprob: float, tokenizer: SupportsDecode | None = None) -> bool:
-        """Take the next token; True when it ends the sample."""
-        self.ids.append(token)
-        self.logprobs.append(logprob)
-        if token in self.stop_ids or (self.request.stop_strings and self._completes_stop_string(tokenizer)):
-            self.finish_reason = "stop"
-        elif len(self.ids) >= self.request.max_tokens:
-            self.finish_reason = "length"
-        return self.finish_reason is not None
-
-    def completion(self) -> Completion:
-        assert self.finish_reason is not None, f"sample {self.index} of {self.name} is not finished"
-        return Completion(self.name, self.index, self.ids, self.logprobs, self.finish_reason)
-
-    def _completes_stop_string(self, tokenizer: SupportsDecode | None) -> bool:
-        assert tokenizer is not None, "check_requests lets no stop string through without one"
-        # every token of a match holds at least one of its bytes; 4 more, since a tokenizer may trim the text's start
-        strings = self.request.stop_strings
-        text = tokenizer.decode(self.ids[-max(len(string.encode()) for string in strings) - 4 :])
-        return any(string in text for string in strings)
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """Samples of a request that go on from one prefix: the prompt, for a preempted sample also what it had drawn."""
-
-    request: Request
-    prefix: list[int]
-    samples: list[Sample]
-    pages: list[int] = field(default_factory=list)
+from corl.rollout.request import expected_length
+from corl.rollout.sample import Group, Sample
 
 
 class Scheduler:
     """Waiting and ready groups, running samples (the list index is the row), and their pages."""
 
-    def __init__(self, groups: Iterable[Group], pages: PageAllocator, *, max_seqs: int, prefill_tokens: int):
+    def __init__(
+        self, groups: Iterable[Group], pages: PageAllocator, *, max_seqs: int, prefill_tokens: int, steps: int = 1
+    ) -> None:
+        """`steps` decode steps run between two calls of grow."""
         self.waiting = deque(sorted(groups, key=lambda group: -expected_length(group.request)))
         self.ready: deque[Group] = deque()
         self.running: list[Sample] = []
         self.pages = pages
         self.max_seqs = max_seqs
         self.prefill_tokens = prefill_tokens
+        self.steps = steps
         self.preemptions = 0
         self._promised = 0
         self._births = 0
@@ -111,7 +65,7 @@ class Scheduler:
     def prefilled(self, groups: Iterable[Group]) -> None:
         """The groups' samples have their first token: those that go on are ready to start."""
         for group in groups:
-            group.samples = [sample for sample in group.samples if sample.finish_reason is None]
+            group.samples = [sample for sample in group.samples if not sample.finished]
             if group.samples:
                 self.ready.append(group)
             else:
@@ -135,23 +89,25 @@ class Scheduler:
             started.append(sample)
         return started, copies
 
-    def grow(self) -> tuple[list[tuple[int, int]], list[Sample]]:
-        """Give every running sample a place for its next token, oldest first, preempting the newest if pages run out.
+    def grow(self) -> tuple[list[tuple[int, int]], list[tuple[Sample, int]]]:
+        """Give every running sample the places of its next `steps` tokens, oldest first; the newest is preempted when
+        pages run out.
 
-        Returns the (source, destination) rows that moved and the samples that got a page, the last of their `pages`.
+        Returns the (source, destination) rows that moved, and each sample that got pages with the number it had.
         """
-        starved = [sample for sample in self.running if len(sample.ids) > sample.room]
+        wanted = [(sample, self._pages_wanted(sample)) for sample in self.running]
+        starved = [(sample, count) for sample, count in wanted if count > len(sample.pages)]
         grown = []
-        for sample in sorted(starved, key=lambda s: s.birth):
-            while sample.pages and not self.pages.num_free:
+        for sample, count in sorted(starved, key=lambda entry: entry[0].birth):
+            held = len(sample.pages)
+            while sample.pages and self.pages.num_free < count - held:
                 self._preempt()
             if sample.pages:
-                sample.pages += self.pages.allocate(1)
-                sample.room += self.pages.page_size
-                if sample.promised:
-                    sample.promised -= 1
-                    self._promised -= 1
-                grown.append(sample)
+                sample.pages += self.pages.allocate(count - held)
+                kept = min(sample.promised, count - held)
+                sample.promised -= kept
+                self._promised -= kept
+                grown.append((sample, held))
         return self._close_gaps() if starved else [], grown
 
     def retire(self, samples: Iterable[Sample]) -> list[tuple[int, int]]:
@@ -160,6 +116,18 @@ class Scheduler:
             self._release(sample)
         return self._close_gaps()
 
+    def abandon(self) -> None:
+        """Give every page back: what is unfinished is carried by its samples."""
+        for pages in [sample.pages for sample in self.running] + [group.pages for group in self.ready]:
+            self.pages.release(pages)
+        self.waiting.clear()
+        self.ready.clear()
+        self.running.clear()
+
+    def _pages_wanted(self, sample: Sample) -> int:
+        """Pages of a running sample that hold all that its next steps write: every token but the last one drawn."""
+        return self.pages.pages_for(sample.length - 1 + sample.tokens_left(self.steps))
+
     def _has_partial_page(self, group: Group) -> bool:
         return len(group.prefix) % self.pages.page_size > 0
 
@@ -167,7 +135,7 @@ class Scheduler:
         """Pages beyond the prefix's that a sample is expected to need: for its expected_tokens, else for one page."""
         request, drawn = group.request, len(group.prefix) - len(group.request.prompt_ids)
         left = self.pages.page_size if request.expected_tokens is None else ceil(request.expected_tokens) - drawn
-        left = max(1, min(left, request.max_tokens - drawn))
+        left = max(1, min(max(left, self.steps), request.max_tokens - drawn))
         return self.pages.pages_for(len(group.prefix) + left) - self.pages.pages_for(len(group.prefix))
 
     def _pages_to_start(self, group: Group, count: int) -> int:
@@ -186,7 +154,6 @@ class Scheduler:
         else:
             sample.pages = group.pages
             self.ready.popleft()
-        sample.room = len(sample.pages) * self.pages.page_size - len(sample.request.prompt_ids)
         sample.promised = max(0, min(self._lookahead(group), self.pages.num_free - self._promised))
         self._promised += sample.promised
         sample.birth = self._births
@@ -204,7 +171,7 @@ class Scheduler:
         sample = max((s for s in self.running if s.pages), key=lambda s: s.birth)
         assert any(s.pages and s is not sample for s in self.running), "one sample alone does not fit the cache"
         self._release(sample)
-        self._wait_again(Group(sample.request, [*sample.request.prompt_ids, *sample.ids], [sample]))
+        self._wait_again(Group.of_one(sample))
 
     def _postpone(self, group: Group) -> None:
         """Back to waiting before the prefill: the token it drew is drawn again, from the same key."""
@@ -214,6 +181,7 @@ class Scheduler:
         self._wait_again(group)
 
     def _wait_again(self, group: Group) -> None:
+        group.again = True
         self.preemptions += 1
         self.waiting.appendleft(group)
 

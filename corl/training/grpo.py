@@ -1,25 +1,23 @@
 """GRPO, stages 1 and 2: draw prompts, roll out, reward, advantages, update, until the stage is over."""
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from corl.config import RL, to_plain
-from corl.curriculum.mix import Draw, draw
 from corl.curriculum.plateau import read_plateau
-from corl.data.prompts import prompt_text
-from corl.evaluation.attempts import Sampling
-from corl.observe.metrics import PhaseTimer, replace_text
+from corl.observe.metrics import PhaseTimer
 from corl.observe.progress import Progress, readable
-from corl.training.advantages import Group, make_group, train_sequences
+from corl.training.advantages import Group, train_sequences
+from corl.training.agreement import check_agreement
 from corl.training.batch import MicroBatch, micro_batch, pack
 from corl.training.mine import mine, tier_items
 from corl.training.policy_metrics import policy_metrics
 from corl.training.reference import Reference
-from corl.training.session import Session, StoppedError
+from corl.training.rollout import RolloutStep, finish_carried, roll_out, write_rollout
+from corl.training.session import Session
 from corl.training.trainer import Head, Trainer, Update
 from corl_kernels import PolicyObjective, linear_policy_loss
 
@@ -31,6 +29,8 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
     reference = Reference.of_stage_start(session) if rl.objective.kl_coef else None
     progress = Progress(name, rl.max_steps, state.stage_step, shown=session.world.is_main)
     why = "max_steps" if state.stage_step >= rl.max_steps else ""
+    if why:
+        finish_carried(session, rl)  # of a run resumed with a lower max_steps
     timer = PhaseTimer()
     while not why:
         tiered, mined = 0, None
@@ -45,6 +45,8 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
         with timer("rollout"):
             rollout = roll_out(session, rl)
             session.leave_rollout()
+        with timer("check"):
+            agreement = check_agreement(session, trainer, rollout.groups, rl.temperature)
         with timer("update"):
             updates, policy = improve(session, trainer, rl, rollout.groups, reference)
 
@@ -60,10 +62,16 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
         elif state.stage_step >= rl.max_steps:
             why = "max_steps"
 
+        write_rollout(session, rollout.groups, trained=True)
+        finished = 0
+        if why and session.carried:
+            with timer("finish"):
+                finished = len(finish_carried(session, rl))
         with timer("eval"):
             held_out = session.evaluate_when_due()
-        write_rollout(session, rollout)
         line = _metrics_line(session, name, rollout, updates, policy)
+        line |= {"agreement": to_plain(agreement)} if agreement else {}
+        line |= {"finished": finished} if finished else {}
         line |= {"plateau": to_plain(plateau)} if plateau else {}
         line |= {"tiered": tiered} if tiered else {}
         line |= {"mined": mined} if mined else {}
@@ -80,81 +88,14 @@ def train_rl(session: Session, name: str, rl: RL) -> str:
     return why
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutStep:
-    """The groups of one step (prompts_per_step of them, as far as the pool can give) and how they came about."""
-
-    groups: list[Group]
-    policy_version: int  # of the weights that sampled
-    draws: list[Draw]
-    zero_variance: float  # share of the groups first drawn whose rewards were all equal
-    replaced: int  # groups without variance whose place one with variance took
-
-    @property
-    def mean_reward(self) -> float:
-        return float(np.mean([r for group in self.groups for r in group.rewards]))
-
-
-def roll_out(session: Session, rl: RL) -> RolloutStep:
-    """Sample group_size completions of every drawn prompt with the present weights, grade them, enter the pool.
-
-    zero_variance: replace draws further prompts for groups without variance, replace_rounds times at most; what is then
-    still without variance stays, so a hard pool makes a step poorer and never stops it.
-    """
-    session.swap_weights()
-    drawn: list[int] = []
-    kept: list[Group] = []
-    spare: list[Group] = []
-    draws: list[Draw] = []
-    first_share, replaced = 0.0, 0
-    for round_ in range(1 + (rl.replace_rounds if rl.zero_variance == "replace" else 0)):
-        missing = rl.prompts_per_step - len(kept)
-        if missing == 0 or len(drawn) == len(session.pool.ids):
-            break
-        try:
-            found = draw(
-                session.pool,
-                rl.mix,
-                missing,
-                seed=session.config.run.seed,
-                step=(round_ << 32) + session.state.step,
-                excluded=frozenset(drawn),
-            )
-        except ValueError as error:
-            raise StoppedError(f"{session.state.stage}: {error}") from None
-        if not found.indices:
-            break
-        drawn += found.indices
-        draws.append(found)
-        groups = _groups(session, rl, found.indices)
-        if round_ == 0:
-            first_share = sum(g.zero_variance for g in groups) / len(groups)
-        else:
-            replaced += sum(not g.zero_variance for g in groups)
-        if rl.zero_variance == "replace":
-            kept += [g for g in groups if not g.zero_variance]
-            spare += [g for g in groups if g.zero_variance]
-        else:
-            kept += groups
-    groups = (kept + spare)[: rl.prompts_per_step]
-    return RolloutStep(groups, session.state.policy_version, draws, first_share, replaced)
-
-
-def _groups(session: Session, rl: RL, indices: list[int]) -> list[Group]:
-    prompts = [session.data.train[i] for i in indices]
-    sampling = Sampling("train", rl.group_size, rl.max_tokens, rl.temperature)
-    attempts = session.attempt_into_pool(prompts, sampling)
-    key = {"seed": session.config.run.seed, "step": session.state.step}
-    return [make_group(p, a, rl, **key) for p, a in zip(prompts, attempts, strict=True)]
-
-
 def improve(
     session: Session, trainer: Trainer, rl: RL, groups: list[Group], reference: Reference | None
 ) -> tuple[list[Update], dict[str, float]]:
     """updates_per_rollout updates over the groups, in the order drawn; returns them and the policy metrics of the last.
 
-    old_logprobs are needed only where the weights move between the samples and their loss: with one update a rollout
-    the ratio is 1 by definition and no scoring pass is made, unless old_logprobs: engine asks for the engine's numbers.
+    old_logprobs are needed only where the weights move between two updates of a rollout: with one update they are those
+    that the loss computes itself, also in a rollout_correction, and no scoring pass is made. old_logprobs: engine takes
+    the engine's numbers instead.
     """
     size = -(-len(groups) // rl.updates_per_rollout)
     budget, rank = session.config.parallel.tokens_per_micro_batch, session.world.rank
@@ -166,7 +107,7 @@ def improve(
 
     if rl.old_logprobs == "engine":
         parts = [[replace(b, old_logprobs=b.rollout_logprobs) for b in part] for part in parts]
-    elif rl.updates_per_rollout > 1 or rl.objective.rollout_correction is not None:
+    elif rl.updates_per_rollout > 1:
         parts = [[replace(b, old_logprobs=trainer.score(b, rl.temperature)) for b in part] for part in parts]
     if reference is not None:
         with reference.in_place(trainer):
@@ -197,28 +138,6 @@ def improve(
     return updates, policy_metrics(parts[-1], updates[-1].outputs, session.world)
 
 
-def write_rollout(session: Session, rollout: RolloutStep) -> None:
-    """RUN/rollouts/step_N.jsonl: every sample the step trained on."""
-    if not session.world.is_main:
-        return
-    lines = [
-        {
-            "item": group.prompt.item.id,
-            "sample": attempt.sample,
-            "prompt": prompt_text(group.prompt.item),
-            "completion": attempt.text,
-            "reward": reward,
-            "grade": to_plain(attempt.grade),
-            "finish_reason": attempt.finish_reason,
-            "policy_version": rollout.policy_version,
-        }
-        for group in rollout.groups
-        for attempt, reward in zip(group.attempts, group.rewards, strict=True)
-    ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    replace_text(session.run_dir / "rollouts" / f"step_{session.state.step}.jsonl", text)
-
-
 def _metrics_line(
     session: Session, name: str, rollout: RolloutStep, updates: list[Update], policy: dict[str, float]
 ) -> dict[str, Any]:
@@ -246,6 +165,7 @@ def _metrics_line(
         "groups_replaced": rollout.replaced,
         "drawn": sums,
         "pool": rollout.draws[0].sizes,
+        "rollout": rollout.engine,
         "response_tokens": sum(lengths),
         "mean_tokens": float(np.mean(lengths)),
         "max_tokens": max(lengths),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from corl.parallel import Parameters, fsdp_modules
+from corl.parallel import Parameters
 from corl.training.session import Session
 from corl.training.trainer import Trainer
 from corl.training.weights import load_weights
@@ -36,9 +36,8 @@ class Reference:
         self._swap(trainer)
 
     def _swap(self, trainer: Trainer) -> None:
-        for module in fsdp_modules(trainer.decoder):
-            module.reshard()
         self._exchange(trainer.parameters)
+        trainer.use_shards()
 
     @torch.no_grad()
     def _exchange(self, parameters: Parameters) -> None:

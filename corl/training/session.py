@@ -1,5 +1,6 @@
 """What the stages of a run share: the sharded model, the engine, the data, the pool, the position, the logs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from corl.checkpoint import checkpoint_name, load_tensors, prune_checkpoints, save_checkpoint
-from corl.config import Config, Optim
+from corl.config import Config, Optim, weights_mode
 from corl.curriculum.pool import Pool
 from corl.data.items import Trace
 from corl.data.tokenizer import Tokenizer
@@ -15,7 +16,9 @@ from corl.evaluation.attempts import Attempt, Prompt, Sampling, Solver
 from corl.evaluation.evaluate import Evaluation, evaluate
 from corl.model.decoder import Decoder
 from corl.observe.metrics import MetricsLog
-from corl.parallel import Parameters, World, fsdp_modules
+from corl.parallel import Parameters, World
+from corl.rollout.weights import SwapReport
+from corl.training.carry import CarriedGroup, with_versions
 from corl.training.optimizer import optimizer_tensors
 from corl.training.trainer import Trainer, Update
 from corl.training.weights import WeightSource
@@ -77,6 +80,7 @@ class Session:
     log: MetricsLog | None  # rank 0 alone writes
     stage_source: WeightSource  # the weights the present stage started from
     resume_optimizer_from: Path | None = None
+    carried: list[CarriedGroup] = field(default_factory=list)  # into the next step of this stage
 
     @property
     def checkpoints(self) -> Path:
@@ -84,24 +88,25 @@ class Session:
 
     def trainer(self, optim: Optim, total_steps: int) -> Trainer:
         """A trainer with a fresh optimiser, or with the one of the checkpoint this run was resumed from."""
-        trainer = Trainer(self.decoder, self.parameters, self.world, optim, total_steps)
+        keep = weights_mode(self.config) == "shared"
+        trainer = Trainer(self.decoder, self.parameters, self.world, optim, total_steps, keep_gathered=keep)
         if self.resume_optimizer_from is not None:
             tensors = optimizer_tensors(self.parameters, trainer.optimizer)
             load_tensors(self.resume_optimizer_from, {f"optimizer.{k}": v for k, v in tensors.items()})
             self.resume_optimizer_from = None
         return trainer
 
-    def swap_weights(self) -> None:
+    def swap_weights(self) -> SwapReport:
         """Let the engine see the weights as the last update left them."""
-        self.solver.engine.swap_weights(self.decoder)
+        report = self.solver.engine.swap_weights(self.decoder)
+        if self.config.rollout.verify_swap:
+            self.solver.engine.verify_weights(self.decoder)
+        return report
 
     def leave_rollout(self) -> None:
-        """Free what only a rollout needs: the KV cache on a GPU, gathered weights unless they are to stay."""
+        """Free what only a rollout needs on a GPU: the KV cache, and the weights that the engine has of its own."""
         if self.world.device.type == "cuda":
             self.solver.engine.sleep()
-        if self.config.parallel.reshard_after_forward:
-            for module in fsdp_modules(self.decoder):
-                module.reshard()
 
     def account(self, update: Update) -> None:
         """Count an update, applied or skipped."""
@@ -138,18 +143,36 @@ class Session:
             self.state.best = {"step": self.state.step, "accuracy": result.accuracy, "checkpoint": name}
         return result
 
-    def attempt_into_pool(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Attempt]]:
-        """Attempt `prompts` with the engine's weights and enter passes and lengths into the pool; a collective."""
-        expected = self.pool.expected_tokens()
-        attempts = self.solver.attempt(prompts, sampling, step=self.state.step, expected=expected)
-        for prompt, found in zip(prompts, attempts, strict=True):
-            self.pool.observe(
-                prompt.item.id,
-                self.state.policy_version,
-                len(found),
-                sum(a.grade.correct and a.grade.format_ok for a in found),
-                sum(len(a.ids) for a in found) / len(found),
-            )
+    def attempt_into_pool(
+        self,
+        prompts: list[Prompt],
+        sampling: Sampling,
+        *,
+        carried: Sequence[CarriedGroup] = (),
+        enough: int | None = None,
+    ) -> list[list[Attempt]]:
+        """Attempt `prompts` with the engine's weights and enter passes and lengths into the pool; a collective.
+
+        carried  of some of the prompts: they go on from there, and first, since what was left over is long
+        enough   stop once so many prompts have all their attempts; the pool hears of those alone
+        """
+        version, before = self.state.policy_version, {group.item_id: group for group in carried}
+        expected = {item: tokens for item, tokens in self.pool.expected_tokens().items() if item not in before}
+        so_far = {(name := sampling.request_id(item_id)): group.for_engine(name) for item_id, group in before.items()}
+        found = self.solver.attempt(
+            prompts, sampling, step=self.state.step, expected=expected, carried=so_far, enough=enough
+        )
+        pairs = zip(prompts, found, strict=True)
+        attempts = [with_versions(samples, before.get(prompt.item.id), version) for prompt, samples in pairs]
+        for prompt, samples in zip(prompts, attempts, strict=True):
+            if all(a.finished for a in samples):
+                self.pool.observe(
+                    prompt.item.id,
+                    version,
+                    len(samples),
+                    sum(a.grade.correct and a.grade.format_ok for a in samples),
+                    sum(len(a.ids) for a in samples) / len(samples),
+                )
         return attempts
 
     def checkpoint_when_due(self, trainer: Trainer, *, ended: bool) -> None:
@@ -169,7 +192,10 @@ class Session:
             moments = optimizer_tensors(self.parameters, trainer.optimizer)
             tensors |= {f"optimizer.{k}": v for k, v in moments.items()}
         name = checkpoint_name(self.state.step, stage)
-        save_checkpoint(self.checkpoints, name, tensors, asdict(self.state), self.pool.state(), self.world)
+        carried = [group.plain() for group in self.carried]
+        save_checkpoint(
+            self.checkpoints, name, tensors, asdict(self.state), self.pool.state(), self.world, carried=carried
+        )
         if self.world.is_main:
             pinned = {record["checkpoint"] for record in self.state.lineage if "checkpoint" in record}
             kept = pinned if self.config.checkpoint.keep_stage_ends else set()

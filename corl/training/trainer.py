@@ -10,9 +10,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from corl.config import Optim
+from corl.fsdp2 import gather_in_place, head_gradient
 from corl.model.attention import packed_attention
 from corl.model.decoder import Decoder
-from corl.parallel import Parameters, World, fsdp_modules, head_gradient
+from corl.parallel import Parameters, World, fsdp_modules
 from corl.training.batch import MicroBatch
 from corl.training.optimizer import build_optimizer, learning_rate
 from corl_kernels import linear_logprobs
@@ -37,13 +38,24 @@ class Update:
 class Trainer:
     """A sharded decoder with its optimiser, for SFT and GRPO alike: they differ in the head they hand to `update`."""
 
-    def __init__(self, decoder: Decoder, parameters: Parameters, world: World, optim: Optim, total_steps: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        parameters: Parameters,
+        world: World,
+        optim: Optim,
+        total_steps: int,
+        *,
+        keep_gathered: bool = False,
+    ) -> None:
+        """keep_gathered: FSDP2 never frees what it has gathered, since an engine reads it in place; it is gathered
+        again, at the same addresses, after every change of the shards."""
         self.decoder, self.parameters, self.world = decoder, parameters, world
-        self.optim, self.total_steps = optim, total_steps
+        self.optim, self.total_steps, self.keep_gathered = optim, total_steps, keep_gathered
         self.optimizer = build_optimizer(parameters, optim)
 
     def forward(self, batch: MicroBatch, head: Head, *, one_of_several: bool = False) -> HeadOutput:
-        attend = packed_attention(batch.cu_seqlens, batch.max_seqlen)
+        attend = packed_attention(batch.cu_seqlens, batch.max_seqlen, exact=self.decoder.exact)
 
         def head_on_targets(hidden: Tensor, weight: Tensor) -> HeadOutput:
             # FSDP2 reduces gradients of one dtype: after a single backward they all are autograd's
@@ -51,6 +63,14 @@ class Trainer:
             return head(hidden.index_select(0, batch.rows), weight, grad_weight_out)
 
         return self.decoder(batch.input_ids, batch.position_ids, attend, head_on_targets)
+
+    def use_shards(self) -> None:
+        """Let the next forward see the shards as they are now; a collective. Call it after every change of them."""
+        if self.keep_gathered:
+            gather_in_place(self.decoder)
+        else:
+            for module in fsdp_modules(self.decoder):
+                module.reshard()
 
     @torch.no_grad()
     def score(self, batch: MicroBatch, temperature: float) -> Tensor:
@@ -86,16 +106,18 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
+            self.use_shards()
         bad_items = [] if applied else self._name_bad_items(batches, losses, outputs)
         self.optimizer.zero_grad(set_to_none=True)
         return Update(loss, grad_norm, lr, applied, bad_items, outputs)
 
     def _gradient_sync(self, *, last: bool) -> None:
-        """Gradients stay on their rank until the last micro-batch, whose backward sums them over the ranks at once."""
+        """Gradients stay on their rank until the last micro-batch, whose backward sums them over the ranks at once and
+        frees what was gathered."""
         for module in fsdp_modules(self.decoder):
             module.set_is_last_backward(last)
             module.set_requires_gradient_sync(last, recurse=False)
-            module.set_reshard_after_backward(last, recurse=False)
+            module.set_reshard_after_backward(last and not self.keep_gathered, recurse=False)
 
     def _name_bad_items(self, batches: list[MicroBatch], losses: list[Tensor], outputs: list[HeadOutput]) -> list[str]:
         """Items whose own log-probs are not finite; if there are none, those of micro-batches with a non-finite loss;

@@ -1,5 +1,10 @@
 """What the tests of several folders make: items, graded attempts, a world of one rank, a small sharded decoder."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,6 +58,40 @@ def world():
         patch.setattr(torch.cuda, "is_available", lambda: False)
         yield init_world(60)
         dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def run_ranks(tmp_path_factory):
+    """run_ranks(script, ranks, *arguments): the script in so many processes that init_world() makes a world of, on the
+    CPU. Fails with what the first process to fail has written; the others are ended then."""
+
+    def run(script: str, ranks: int, *arguments: str, timeout_s: float = 240) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = os.environ | {
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
+            "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": "",
+        }  # fmt: skip
+        folder = tmp_path_factory.mktemp("ranks")
+        workers = []
+        for rank in range(ranks):
+            environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with (folder / str(rank)).open("w") as log:
+                workers.append(subprocess.Popen([sys.executable, script, *arguments], env=environment, stderr=log))
+        end = time.monotonic() + timeout_s
+        codes: list[int | None] = [None]
+        while None in codes and not any(codes) and time.monotonic() < end:
+            time.sleep(0.05)
+            codes = [worker.poll() for worker in workers]
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        for rank in sorted(range(ranks), key=lambda r: not codes[r]):  # those that failed before those that waited
+            assert codes[rank] == 0, f"rank {rank} ended with {codes[rank]}: {(folder / str(rank)).read_text()[-4000:]}"
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from corl.checkpoint import (
     checkpoint_name,
     complete_checkpoints,
     iter_model_tensors,
+    load_carried,
     load_state,
     load_tensors,
     prune_checkpoints,
@@ -39,12 +40,13 @@ def test_a_checkpoint_comes_back(world, make_sharded, make_decoder, tmp_path):
     _, parameters = make_sharded(seed=3, tied=False)
     tensors = {f"model.{name}": p for name, p in parameters.items()}
     tensors["optimizer.norm.weight.step"] = torch.tensor(5.0)
-    path = save_checkpoint(tmp_path, checkpoint_name(7, "rl1"), tensors, STATE, ARRAYS, world)
+    carried = [{"item_id": "q1", "step": 3, "attempts": [{"ids": [4, 5], "logprobs": [-1 / 3, -1e-30]}]}]
+    path = save_checkpoint(tmp_path, checkpoint_name(7, "rl1"), tensors, STATE, ARRAYS, world, carried=carried)
     assert names(tmp_path) == ["step_000007_rl1"]
     assert path == tmp_path / "step_000007_rl1"
 
     state, arrays = load_state(path)
-    assert state == STATE
+    assert state == STATE and load_carried(path) == carried
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
@@ -68,6 +70,7 @@ def test_a_checkpoint_of_the_same_name_is_replaced(world, tmp_path):
         save_checkpoint(tmp_path, "step_000001_rl1", {"model.w": torch.full((3,), value)}, {"v": value}, {}, world)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_000001_rl1"]
     assert load_state(tmp_path / "step_000001_rl1")[0] == {"v": 2.0}
+    assert load_carried(tmp_path / "step_000001_rl1") == []
     assert dict(iter_model_tensors(tmp_path / "step_000001_rl1"))["w"].tolist() == [2.0] * 3
 
 

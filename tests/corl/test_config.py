@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from corl.config import Config, dump_config, load_config
+from corl.config import Config, dump_config, load_config, weights_mode
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 RL = {"optim": {"lr": 1e-3}, "mix": {"by": "difficulty"}, "max_steps": 5, "prompts_per_step": 4}
@@ -60,6 +60,26 @@ def test_a_whole_number_is_a_number(load) -> None:
     assert config.rl1.mix.hard == 2.0 and isinstance(config.rl1.mix.hard, float)
 
 
+@pytest.mark.parametrize(("overrides", "mode"), [
+    ([], "arena"), (["parallel.reshard_after_forward=false"], "shared"), (["rollout.weights=arena"], "arena"),
+    (["parallel.reshard_after_forward=false", "rollout.weights=shared"], "shared"),
+    (["parallel.reshard_after_forward=false", "rollout.weights=arena"], "arena"),
+    (["parallel.reshard_after_forward=false", "rollout.tensor_parallel=2"], "arena"),
+])  # fmt: skip
+def test_the_engine_shares_weights_that_stay_gathered(load, overrides, mode) -> None:
+    assert weights_mode(load(*overrides)) == mode
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["parallel.reshard_after_forward=false", "rollout.weights=shared"], r"shared reads whole parameters, .* 2 needs"),
+    (["model.exact=true"], r"rollout.tensor_parallel: 2 adds up in another order .* model.exact true rules out"),
+])  # fmt: skip
+def test_slices_rule_out_shared_weights_and_exact_mode(load, overrides, message) -> None:
+    load("rollout.tensor_parallel=2")
+    with pytest.raises(ValueError, match=message):
+        load(*overrides, "rollout.tensor_parallel=2")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -98,6 +118,11 @@ def test_a_whole_number_is_a_number(load) -> None:
         ("data.prompt_tokens=0", r"data.prompt_tokens: 0 is not above 0"),
         ("parallel.tokens_per_micro_batch=0", r"parallel.tokens_per_micro_batch: 0 is not above 0"),
         ("rollout.kv_tokens=0", r"rollout.kv_tokens: 0 is not above 0"),
+        ("rollout.check_sequences=-1", r"rollout.check_sequences: -1 is negative; 0 is off"),
+        ("rollout.max_gap=0", r"rollout.max_gap: 0.0 is not above 0; null sets no bound, model.exact asks for"),
+        ("rollout.tensor_parallel=3", r"rollout.tensor_parallel: 3 \(int\) is not one of 1, 2, 4, 8"),
+        ("rollout.weights=shared", r"rollout.weights: shared reads .* set that to false, or use rollout.weights arena"),
+        ("rollout.oversample=0.9", r"rollout.oversample: 0.9 is below 1"),
         ("eval.every=0", r"eval.every: 0 is not above 0"),
         ("eval.limit=0", r"eval.limit: 0 is not above 0"),
         ("max_bad_steps=0", r"yaml: max_bad_steps: 0 is not above 0"),
@@ -133,6 +158,10 @@ def test_a_whole_number_is_a_number(load) -> None:
         ("rl1.mix.mine_every=5", r"rl1.mix.mine_every is set but rl1.mix.by is difficulty"),
         ("rl1.mix={by: mined, mine_every: 5}", r"missing key mine: rl1.mix.mine_every mines with its settings"),
         ("rl1.mix.hard_tiers=[easy]", r"rl1.mix.hard_tiers: easy is the simple side"),
+        (
+            "rollout.oversample=1.5",
+            r"oversample: 1.5 trains on tokens of older weights, which rl1 does not correct; set",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(load, override: str, message: str) -> None:
@@ -144,8 +173,20 @@ def test_a_wrong_value_is_refused_by_name(load, override: str, message: str) -> 
 def test_pairs_that_take_two_keys_to_contradict(load) -> None:
     with pytest.raises(ValueError, match="old_logprobs: engine has none"):
         load("rl1.objective={kind: grpo, rollout_correction: mask}", "rl1.old_logprobs=engine")
+    with pytest.raises(ValueError, match="oversample: 1.5 with rl1.zero_variance replace"):
+        load("rollout.oversample=1.5", "rl1.objective.rollout_correction=mask", "rl1.zero_variance=replace")
+    with pytest.raises(ValueError, match="oversample: 1.5 trains on tokens of older weights"):
+        load("rollout.oversample=1.5", "rl1.old_logprobs=engine")  # reinforce has no ratio
     with pytest.raises(ValueError, match="cold_start.dev_every needs data.dev"):
         load("cold_start.dev_every=5", "data.dev=[]")
+
+
+def test_over_sampling_holds_where_older_weights_are_corrected(load) -> None:
+    over = "rollout.oversample=1.5"
+    assert load(over, "rl1.objective.rollout_correction=mask").rollout.oversample == 1.5
+    assert load(over, "rl1.objective.kind=grpo", "rl1.old_logprobs=engine").rl1.zero_variance == "keep"
+    # a stage that does not run needs nothing
+    assert load(over, "stages=[cold_start]").rl1.objective.rollout_correction is None
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """One rank in this process; two ranks in processes that run this file as a script."""
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,26 +109,8 @@ def test_gathered_weights_may_stay_through_the_backward(world):
 
 
 @pytest.mark.slow
-def test_two_ranks_sum_their_gradients_into_the_step_of_one(world, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = os.environ | {
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tmp_path)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
+def test_two_ranks_sum_their_gradients_into_the_step_of_one(world, tmp_path, run_ranks):
+    run_ranks(__file__, 2, str(tmp_path))
 
     found = [torch.load(tmp_path / f"rank_{rank}.pt") for rank in range(2)]
     _, start = sharded(world)

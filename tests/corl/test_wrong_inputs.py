@@ -240,6 +240,10 @@ CASES = {
         nothing, ["rollout.kv_tokens=64", "rollout.page_size=16"],
         r"rollout.kv_tokens: 64 is too small for data.train.*; raise it to \d+ or more",
     ),
+    "too few ranks": (
+        nothing, ["rollout.tensor_parallel=2"],
+        r"rollout.tensor_parallel: 2 does not divide the 1 rank\(s\); start a multiple of it, or lower it",
+    ),
     "no traces file": (gone("traces.jsonl"), [], r"^traces.jsonl cannot be read \(No such file or directory\)"),
     "items for traces": (nothing, ["data.traces=[items.jsonl]"], r"^items.jsonl, line 1: item None: missing key item"),
     "trace over the model": (
@@ -350,8 +354,9 @@ def test_train_exits_2_with_one_line(here: Path, spoil, arguments, message) -> N
         (nothing, ["rl1.lr=0.1"], "unknown key rl1.lr; allowed here: optim, mix"),
         (nothing, ["model.path=nowhere"], "model.path nowhere: no Hugging Face directory"),
         (CASES["held out, yet trained"][0], [], "data.held_out: 1 items are in data.train too, the first is q4"),
+        (nothing, ["rollout.tensor_parallel=4"], "rollout.tensor_parallel: 4 does not divide the 2 rank(s)"),
     ],
-    ids=["key", "checkpoint", "held out"],
+    ids=["key", "checkpoint", "held out", "ranks"],
 )
 def test_two_ranks_exit_with_one_line_between_them(here: Path, spoil, overrides, message) -> None:
     spoil(here)

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from corl.evaluation.attempts import Sampling, Solver
-from corl.rollout.request import Completion
+from corl.evaluation.attempts import Sampling, Solver, split_enough
+from corl.rollout.request import Carried, Completion
 
 SAMPLING = Sampling("train", 3, 9, 0.7, 0.95)
 
@@ -15,8 +15,9 @@ class StubEngine:
     def __init__(self):
         self.asked = []
 
-    def generate(self, requests, *, step=0, on_finished=None):
+    def generate(self, requests, *, step=0, on_finished=None, carried=None, enough=None):
         self.asked.append((requests, step))
+        self.early = carried, enough
         return [
             Completion(r.id, s, [*r.prompt_ids, s], [-0.5] * (len(r.prompt_ids) + 1), "length" if s == 2 else "stop")
             for r in requests
@@ -47,12 +48,12 @@ class Ranks:
         return SimpleNamespace(rank=rank, size=self.size, is_main=rank == 0, gather=gather)
 
 
-def attempt_on(ranks, prompts, **keywords):
+def attempt_on(ranks, prompts, *, tensor_parallel=1, **keywords):
     """What every rank's solver returns, and their engines."""
     shared, engines, results = Ranks(ranks), [StubEngine() for _ in range(ranks)], [None] * ranks
 
     def run(rank):
-        solver = Solver(engines[rank], StubTokenizer(), shared.world(rank))
+        solver = Solver(engines[rank], StubTokenizer(), shared.world(rank), tensor_parallel=tensor_parallel)
         results[rank] = solver.attempt(prompts, SAMPLING, step=4, **keywords)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
@@ -63,10 +64,10 @@ def attempt_on(ranks, prompts, **keywords):
     return results, engines
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_attempts_are_grouped_in_prompt_order_on_every_rank(make_prompt, ranks):
+@pytest.mark.parametrize(("ranks", "tensor_parallel"), [(1, 1), (2, 1), (3, 1), (2, 2), (8, 4)])
+def test_attempts_are_grouped_in_prompt_order_on_every_rank(make_prompt, ranks, tensor_parallel):
     prompts = [make_prompt(k, answer="B" if k == 3 else "A") for k in (4, 0, 3, 1, 2)]
-    results, engines = attempt_on(ranks, prompts)
+    results, engines = attempt_on(ranks, prompts, tensor_parallel=tensor_parallel)
     assert all(result == results[0] for result in results)
     assert [[a.item_id for a in group] for group in results[0]] == [[p.item.id] * 3 for p in prompts]
     for prompt, group in zip(prompts, results[0], strict=True):
@@ -78,8 +79,10 @@ def test_attempts_are_grouped_in_prompt_order_on_every_rank(make_prompt, ranks):
         # The prompt has opened the thought, so the completion alone would not be well-formed.
         assert [a.grade.format_ok for a in group] == [True, True, False]
         assert all(len(a.logprobs) == len(a.ids) for a in group)
-    # Every prompt is generated once, on one rank.
-    asked = [r.id for engine in engines for requests, _ in engine.asked for r in requests]
+    # Every prompt is generated once, on one rank or on all those that hold a model together.
+    for engine, first in zip(engines, range(ranks), strict=True):
+        assert engine.asked == engines[first // tensor_parallel * tensor_parallel].asked
+    asked = [r.id for engine in engines[::tensor_parallel] for requests, _ in engine.asked for r in requests]
     assert sorted(asked) == sorted(f"train:{p.item.id}" for p in prompts)
 
 
@@ -103,3 +106,41 @@ def test_more_ranks_than_prompts(make_prompt):
 
 def test_without_prompts_there_are_no_attempts():
     assert attempt_on(2, [])[0] == [[], []]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_every_engine_gets_its_carried_groups_and_its_part_of_enough(make_prompt, ranks):
+    prompts = [make_prompt(k, length=3 + k % 3) for k in range(7)]
+    carried = {f"train:item-{k}": Carried(k, []) for k in (1, 2, 5)}
+    _, engines = attempt_on(ranks, prompts, carried=carried, enough=4)
+    assert sum(enough for _, enough in (engine.early for engine in engines)) == 4
+    for engine in engines:
+        ((requests, _),), (mine, enough) = engine.asked, engine.early
+        assert mine == {name: carried[name] for name in (r.id for r in requests) if name in carried}
+        assert 0 <= enough <= len(requests)
+    _, (engine,) = attempt_on(1, prompts)
+    assert engine.early == (None, None)
+
+
+def test_an_unfinished_attempt_says_so(make_prompt, make_attempt):
+    engine = StubEngine()
+    engine.generate = lambda requests, **_: [
+        Completion(r.id, s, [5, s], [-0.5, -0.5], "carried" if s == 1 else "stop") for r in requests for s in range(r.n)
+    ]
+    solver = Solver(engine, StubTokenizer(), Ranks(1).world(0))
+    ((first, second, third),) = solver.attempt([make_prompt(0)], SAMPLING, step=0)
+    assert [a.finished for a in (first, second, third)] == [True, False, True]
+    assert second.ids == [5, 1] and second.versions == ()
+
+
+@pytest.mark.parametrize(("enough", "sizes", "parts"), [
+    (6, [9], [6]), (6, [5, 4], [3, 3]), (5, [5, 5], [3, 2]), (4, [3, 3, 3], [2, 1, 1]), (9, [5, 4], [5, 4]),
+    (0, [5, 4], [0, 0]), (3, [1, 8], [0, 3]), (2, [0, 3], [0, 2]), (7, [1, 1, 7], [1, 1, 5]), (0, [], []),
+])  # fmt: skip
+def test_parts_of_enough(enough, sizes, parts):
+    assert split_enough(enough, sizes) == parts
+
+
+def test_no_more_than_there_are():
+    with pytest.raises(ValueError, match=r"enough=4 must lie in 0 \.\. 3"):
+        split_enough(4, [2, 1])

@@ -67,22 +67,3 @@ def test_a_sequence_has_the_same_bits_in_any_company(length):
     together = packed_attention(bounds([*others, length]), 600)(0, q, k, v)
     alone = packed_attention(bounds([length]), length)(0, *(x[-length:].contiguous() for x in (q, k, v)))
     assert torch.equal(together[-length:], alone)
-
-
-@pytest.mark.parametrize("has_flag", [True, False])
-def test_flash_call_is_causal_and_groups_heads_where_the_flag_exists(monkeypatch, has_flag):
-    seen = {}
-
-    def with_flag(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1), enable_gqa=False):
-        seen.update(cu=(cu_seq_q, cu_seq_k), longest=(max_q, max_k), window=window_size, grouped=enable_gqa)
-        return query
-
-    def without_flag(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
-        return with_flag(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, window_size=window_size)
-
-    monkeypatch.setattr(attention, "varlen_attn", with_flag if has_flag else without_flag)
-    cu_seqlens = bounds([3, 4])
-    q = torch.zeros(7, 4, 8)
-    assert attention._flash(q, q[:, :2], q[:, :2], cu_seqlens, 4) is q
-    assert seen["window"] == (-1, 0) and seen["longest"] == (4, 4) and seen["grouped"] is has_flag
-    assert all(cu is cu_seqlens for cu in seen["cu"])

@@ -37,9 +37,12 @@ def test_passes_respect_the_budget(saved, monkeypatch):
     model = load_model(saved("llama3")[1])
     packs = []
     packed_attention = score_module.packed_attention
-    monkeypatch.setattr(
-        score_module, "packed_attention", lambda cu, longest: packs.append(int(cu[-1])) or packed_attention(cu, longest)
-    )
+
+    def recorded(cu_seqlens, *args, **options):
+        packs.append(int(cu_seqlens[-1]))
+        return packed_attention(cu_seqlens, *args, **options)
+
+    monkeypatch.setattr(score_module, "packed_attention", recorded)
     given = sequences(60, 1, 30, 30, 100, 1, 20)
     scores = score(model, given, max_tokens_per_pass=90)
     assert [len(logprobs) for logprobs in scores] == [59, 0, 29, 29, 99, 0, 19]

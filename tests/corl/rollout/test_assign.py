@@ -22,5 +22,5 @@ def test_every_request_goes_to_one_rank_and_ranks_may_stay_empty():
 
 
 def test_no_rank_at_all():
-    with pytest.raises(ValueError, match="world_size=0"):
+    with pytest.raises(ValueError, match="replicas=0"):
         assign_requests([], 0)

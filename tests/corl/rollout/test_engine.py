@@ -4,10 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from corl.model.attention import packed_attention
 from corl.model.score import score
 from corl.rollout.engine import Engine
-from corl.rollout.request import Request
-from corl.rollout.runner import head_logits
+from corl.rollout.request import Carried, Completion, Request
+from corl.rollout.weights import head_logits
+from corl_kernels import linear_policy_loss
 
 PROMPTS = [[random.Random(i).randrange(61) for _ in range(length)] for i, length in enumerate((1, 7, 8, 19, 30, 4))]
 ROOMY = {"kv_tokens": 4096, "page_size": 8}
@@ -36,30 +38,6 @@ class LettersTokenizer:
 
     def decode(self, ids):
         return "".join(chr(33 + i) for i in ids)
-
-
-@pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "llama"])
-@pytest.mark.parametrize("cache", [ROOMY, TIGHT], ids=["roomy", "tight"])
-def test_greedy_is_transformers_generate(model_type, cache, tmp_path):
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-
-    from corl.model.checkpoint_io import load_model
-
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        model_type, vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=128, initializer_range=0.2, dtype="float32",
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    reference = AutoModelForCausalLM.from_config(config).eval()
-    reference.save_pretrained(tmp_path)
-    engine = Engine(load_model(tmp_path), max_seqs=4, **cache)
-    completions = engine.generate(make_requests(n=1, temperature=0.0))
-    assert (engine.last_stats.preemptions > 0) == (cache is TIGHT)
-    settings = GenerationConfig(do_sample=False, max_new_tokens=16, eos_token_id=None, pad_token_id=0)
-    for prompt, completion in zip(PROMPTS, completions, strict=True):
-        expected = reference.generate(torch.tensor([prompt]), generation_config=settings)[0, len(prompt) :]
-        assert completion.ids == expected.tolist()
 
 
 def test_a_sample_depends_on_its_key_alone(decoder):
@@ -202,7 +180,7 @@ def test_a_bad_request_stops_the_call_before_anything_is_generated(decoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exact": True}, "exact mode is not available yet"),
+        ({"steps_per_read": 0}, "steps_per_read=0"),
         ({"max_seqs": 0}, "max_seqs=0"),
         ({"page_size": 0}, "page_size=0"),
         ({"prefill_tokens": 0}, "prefill_tokens=0"),
@@ -223,17 +201,162 @@ def test_default_cache(make_decoder):
     assert Engine(make_decoder(max_positions=8192), max_seqs=2048).kv_tokens == 2**30 // bytes_per_token
 
 
-def test_sleep_frees_the_cache_and_generate_wakes(decoder):
+def test_sleep_gives_the_cache_back_and_generate_wakes(decoder):
     engine = Engine(decoder, **ROOMY)
     before = engine.generate(make_requests())
+    cache = engine._runner.cache
     engine.sleep()
-    assert engine._runner is None
+    assert not cache.mapped
     assert engine.generate(make_requests()) == before
+    assert cache.mapped
     engine.sleep()
     engine.wake()
-    runner = engine._runner
-    engine.wake()
-    assert engine._runner is runner
+    assert cache.mapped
+    assert engine._runner.cache is cache
+
+
+def test_weights_of_another_dtype_get_a_cache_of_theirs(make_decoder):
+    model = make_decoder()
+    engine = Engine(model, **ROOMY)
+    engine.generate(make_requests())
+    before = engine._runner.cache
+    model.to(torch.bfloat16)
+    completions = engine.generate(make_requests())
+    assert completions == Engine(model, **ROOMY).generate(make_requests())
+    assert not before.mapped
+
+
+@pytest.mark.parametrize("cache", [ROOMY, TIGHT], ids=["roomy", "tight"])
+@pytest.mark.parametrize("steps", [3, 8, 40])
+def test_several_steps_a_read_change_nothing(decoder, cache, steps):
+    """Samples end within a read, of their length and of stop ids; what was drawn after that is dropped."""
+    expected = Engine(decoder, max_seqs=5, **ROOMY).generate(make_requests(stop_ids=(3, 11)))
+    assert len({len(completion.ids) for completion in expected}) > 4
+    engine = Engine(decoder, max_seqs=5, steps_per_read=steps, **cache)
+    assert_same(by_key(engine.generate(make_requests(stop_ids=(3, 11)))), by_key(expected))
+    stats = engine.last_stats
+    assert stats.decode_tokens + stats.beyond + stats.idle == 5 * stats.decode_steps
+    assert stats.beyond > 0
+
+
+def test_stats_count_every_token(decoder):
+    engine = Engine(decoder, max_seqs=4, **TIGHT)
+    completions = engine.generate(make_requests(n=2))
+    stats, drawn = engine.last_stats, sum(len(completion.ids) for completion in completions)
+    assert stats.preemptions > 0
+    assert stats.prefill_tokens - stats.recomputed == sum(len(prompt) for prompt in PROMPTS)
+    assert stats.recomputed > 0
+    assert stats.decode_tokens < drawn - len(completions)  # a recomputed prefix draws the next token as well
+    assert (stats.num_pages, stats.beyond) == (12, 0)
+    assert 9 <= stats.peak_pages <= 12
+    assert 0 < stats.first_token_s < stats.seconds
+
+
+def go_on(engine, requests, rounds, step=3):
+    """Stop after `rounds` requests each time and carry the rest; the completions, and how many went on."""
+    held, begun, done = {request.id: request for request in requests}, {}, {}
+    carried = 0
+    while held:
+        call = engine.generate(list(held.values()), step=step, carried=begun, enough=rounds)
+        groups: dict[str, list] = {}
+        for completion in call:
+            groups.setdefault(completion.id, []).append(completion)
+        for name, members in groups.items():
+            unfinished = [c for c in members if c.finish_reason == "carried"]
+            carried += len(unfinished)
+            if unfinished:
+                begun[name] = Carried(begun[name].step if name in begun else step, members)
+            else:
+                done |= {(c.id, c.sample): c for c in members}
+                del held[name]
+                begun.pop(name, None)
+        step += 1
+    return done, carried
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("cache", [ROOMY, TIGHT], ids=["roomy", "tight"])
+def test_what_is_carried_ends_as_it_would_have(decoder, cache, steps):
+    expected = by_key(Engine(decoder, max_seqs=5, **ROOMY).generate(make_requests(n=3, stop_ids=(3, 11)), step=3))
+    engine = Engine(decoder, max_seqs=5, steps_per_read=steps, **cache)
+    done, carried = go_on(engine, make_requests(n=3, stop_ids=(3, 11)), rounds=2)
+    assert carried > 3
+    assert_same(done, expected)
+
+
+def test_enough_stops_at_the_first_read_with_so_many_complete(decoder):
+    requests = [Request(PROMPTS[1], n=2, max_tokens=tokens, id=str(tokens)) for tokens in (20, 4, 9)]
+    engine = Engine(decoder, **ROOMY)
+    completions = engine.generate(requests, enough=2)
+    assert [c.finish_reason for c in completions] == ["carried"] * 2 + ["length"] * 4
+    assert [len(c.ids) for c in completions] == [9, 9, 4, 4, 9, 9]
+    assert engine.last_stats.decode_steps == 8
+    assert [len(c.ids) for c in engine.generate(requests, enough=0)] == [0] * 6
+    assert engine.generate(requests, enough=7) == engine.generate(requests)
+
+
+def test_a_complete_group_that_is_carried_costs_nothing(decoder):
+    engine, request = Engine(decoder, **ROOMY), Request(PROMPTS[1], n=2, max_tokens=5, id="a")
+    whole = engine.generate([request])
+    assert engine.generate([request], step=9, carried={"a": Carried(0, whole)}) == whole
+    assert engine.last_stats.prefill_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("carried", "message"),
+    [
+        ({"b": Carried(0, [])}, "'b' is the id of no request"),
+        ({"a": Carried(0, [])}, "n=2; give its samples 0 to 1"),
+        ({"a": Carried(0, [Completion("a", k, [1], [], "carried") for k in range(2)])}, "1 ids and 0 logprobs"),
+        ({"a": Carried(0, [Completion("a", k, [1] * 4, [0.0] * 4, "carried") for k in range(2)])}, "max_tokens is 4"),
+    ],
+    ids=["unknown", "samples", "logprobs", "length"],
+)
+def test_wrong_carried_samples(decoder, carried, message):
+    with pytest.raises(ValueError, match=message):
+        Engine(decoder, **ROOMY).generate([Request([1], n=2, max_tokens=4, id="a")], carried=carried)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_exact_mode_records_the_trainers_bits_while_decoding(make_decoder, dtype, threads, temperature):
+    """Under preemption, in ragged batches, several steps a read; the trainer packs whole sequences in another order."""
+    model = make_decoder(dtype=dtype)
+    engine = Engine(model, max_seqs=5, exact=True, steps_per_read=3, **TIGHT)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        completions = engine.generate(make_requests(n=3, temperature=temperature))
+        assert engine.last_stats.preemptions > 0
+        sequences = [[*PROMPTS[int(c.id[1:])], *c.ids] for c in completions]
+        random.Random(1).shuffle(order := list(range(len(sequences))))
+        ids = torch.tensor([token for k in order for token in sequences[k]])
+        positions = torch.cat([torch.arange(len(sequences[k])) for k in order])
+        cu_seqlens = torch.tensor([0, *(len(sequences[k]) for k in order)]).cumsum(0).int()
+        attend = packed_attention(cu_seqlens, max(map(len, sequences)), exact=True)
+
+        def head(hidden, weight):
+            ones = torch.ones(len(ids))
+            targets = ids.roll(-1)
+            return linear_policy_loss(hidden, weight, targets, ones, ones, temperature=temperature or 1.0).logprobs
+
+        trained = model(ids, positions, attend, head)
+    finally:
+        torch.set_num_threads(before)
+        model.set_exact(False)
+    for place, k in enumerate(order):
+        end = int(cu_seqlens[place + 1]) - 1
+        recorded = torch.tensor(completions[k].logprobs)
+        assert torch.equal(trained[end - len(recorded) : end], recorded)
+
+
+def test_exact_mode_draws_what_fast_mode_draws(make_decoder):
+    fast, exact = make_decoder(), make_decoder()
+    expected = Engine(fast, max_seqs=5, **ROOMY).generate(make_requests(top_k=20))
+    assert_same(
+        by_key(Engine(exact, max_seqs=5, exact=True, **ROOMY).generate(make_requests(top_k=20))), by_key(expected)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

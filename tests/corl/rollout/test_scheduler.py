@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from corl.rollout.kv_cache import PageAllocator
 from corl.rollout.request import Request
-from corl.rollout.scheduler import Group, Sample, Scheduler
+from corl.rollout.sample import Group, Sample
+from corl.rollout.scheduler import Scheduler
 
 STOP = 7
 
@@ -26,15 +27,16 @@ def check_pages(scheduler):
     assert pages._references == held
     assert sorted(pages._free) == [page for page, count in enumerate(held) if count == 0]
     for sample in scheduler.running:
-        written = len(sample.request.prompt_ids) + len(sample.ids) - 1
-        assert len(sample.pages) == written // pages.page_size + 1
-        assert held[sample.pages[-1]] == 1
+        last = sample.length - 2 + sample.tokens_left(scheduler.steps)  # the last place that the next steps write
+        assert len(sample.pages) == last // pages.page_size + 1
+        assert all(held[page] == 1 for page in sample.pages[(sample.length - 1) // pages.page_size :])
 
 
-def run(groups, pages, *, max_seqs, prefill_tokens, draw):
-    scheduler = Scheduler(groups, pages, max_seqs=max_seqs, prefill_tokens=prefill_tokens)
-    forwarded = {"prefill": 0, "decode": 0, "steps": 0}
-    while scheduler.unfinished():
+def run(groups, pages, *, max_seqs, prefill_tokens, draw, steps=1, reads=None):
+    """Until everything has ended, or for so many reads; the scheduler, and what it forwarded."""
+    scheduler = Scheduler(groups, pages, max_seqs=max_seqs, prefill_tokens=prefill_tokens, steps=steps)
+    forwarded = {"prefill": 0, "decode": 0, "reads": 0}
+    while scheduler.unfinished() and forwarded["reads"] != reads:
         while admitted := scheduler.admit():
             assert len(admitted) == 1 or sum(len(group.prefix) for group in admitted) <= prefill_tokens
             for group in admitted:
@@ -48,9 +50,14 @@ def run(groups, pages, *, max_seqs, prefill_tokens, draw):
         assert len(scheduler.running) <= max_seqs
         assert [sample.row for sample in scheduler.running] == list(range(len(scheduler.running)))
         check_pages(scheduler)
-        forwarded["decode"] += len(scheduler.running)
-        forwarded["steps"] += bool(scheduler.running)
-        scheduler.retire([sample for sample in scheduler.running if sample.accept(draw(sample), 0.0)])
+        forwarded["reads"] += bool(scheduler.running)
+        for _ in range(steps):
+            live = [sample for sample in scheduler.running if not sample.finished]
+            forwarded["decode"] += len(live)
+            for sample in live:
+                sample.accept(draw(sample), 0.0)
+        scheduler.retire([sample for sample in scheduler.running if sample.finished])
+    scheduler.abandon()
     assert pages.num_free == pages.num_pages
     return scheduler, forwarded
 
@@ -60,15 +67,19 @@ shapes = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(shapes, max_size=8), st.integers(1, 8), st.integers(1, 6), st.integers(0, 6), st.integers(1, 40))
-def test_any_schedule_finishes_and_gives_every_page_back(drawn, page_size, max_seqs, spare_pages, prefill_tokens):
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(shapes, max_size=8), st.integers(1, 8), st.integers(1, 6), st.integers(0, 6), st.integers(1, 40),
+    st.integers(1, 5), st.none() | st.integers(0, 12),
+)  # fmt: skip
+def test_no_schedule_loses_a_page_or_a_sample(drawn, page_size, max_seqs, spare_pages, prefill_tokens, steps, reads):
+    """Also when it is given up after some reads and what was unfinished goes on in a new one."""
     requests = [
         Request([1] * prompt, n=n, max_tokens=tokens, expected_tokens=expected, stop_ids=(STOP,))
         for prompt, n, tokens, expected, _ in drawn
     ]
     needed = max((len(r.prompt_ids) + r.max_tokens for r in requests), default=1)
-    pages = PageAllocator(-(-needed // page_size) + spare_pages, page_size)
+    num_pages = -(-needed // page_size) + spare_pages
     groups = make_groups(requests)
     samples = [sample for group in groups for sample in group.samples]
     last = [stop for *_, stop in drawn]
@@ -76,11 +87,18 @@ def test_any_schedule_finishes_and_gives_every_page_back(drawn, page_size, max_s
     def draw(sample):
         return STOP if len(sample.ids) == last[int(sample.name)] + sample.index else len(sample.ids) % STOP
 
-    run(groups, pages, max_seqs=max_seqs, prefill_tokens=prefill_tokens, draw=draw)
-    for sample in samples:
+    settings = {"max_seqs": max_seqs, "prefill_tokens": prefill_tokens, "draw": draw, "steps": steps}
+    run(groups, PageAllocator(num_pages, page_size), reads=reads, **settings)
+    unfinished = [sample for sample in samples if not sample.finished]
+    assert reads is not None or not unfinished
+    rest = [Sample(s.request, s.name, s.index, 0, s.stop_ids, list(s.ids), list(s.logprobs)) for s in unfinished]
+    groups = [Group.of_one(sample) for sample in rest]
+    run(groups, PageAllocator(num_pages, page_size), **settings)
+    for sample in [sample for sample in samples if sample.finished] + rest:
         stop = last[int(sample.name)] + sample.index + 1
         length = min(stop, sample.request.max_tokens)
         assert sample.ids == [STOP if i + 1 == stop else i % STOP for i in range(length)]
+        assert len(sample.logprobs) == length
         assert sample.finish_reason == ("stop" if stop <= length else "length")
 
 
@@ -101,7 +119,7 @@ def test_a_free_row_is_refilled_at_once():
     rows = [0, 0]
     for length in lengths:
         rows[rows.index(min(rows))] += length - 1
-    assert forwarded["steps"] == max(rows)
+    assert forwarded["reads"] == max(rows)
 
 
 def test_expected_length_decides_who_starts_first():
@@ -116,7 +134,7 @@ def test_the_newest_is_preempted_first_and_the_oldest_never():
     oldest, *_, newest = [group.samples[0] for group in groups]
     scheduler = Scheduler(groups, PageAllocator(6, 4), max_seqs=3, prefill_tokens=99)
     newest_held_pages = []
-    while oldest.finish_reason is None:
+    while not oldest.finished:
         while admitted := scheduler.admit():
             for group in admitted:
                 group.samples[0].accept(1, 0.0)

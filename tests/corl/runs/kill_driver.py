@@ -32,7 +32,8 @@ def arm(session: Session, where: str, step: int) -> None:
         return session.state.step == (step if where == "checkpoint" else step - 1)
 
     if where == "rollout":
-        session.decoder.run = dying_before(session.decoder.run, in_step, DECODED, die)
+        decoder = session.solver.engine._weights.decoder  # the trainer's, or the engine's own
+        decoder.run = dying_before(decoder.run, in_step, DECODED, die)
     elif where == "update":
         learning = lambda: in_step() and torch.is_grad_enabled()  # noqa: E731
         session.decoder.forward = dying_before(session.decoder.forward, learning, 1, die)

@@ -8,6 +8,8 @@ import torch
 from corl.config import Config, Data, Model, Parallel, Run
 from corl.curriculum.pool import Pool
 from corl.parallel import World
+from corl.rollout.stats import EngineStats
+from corl.rollout.weights import SwapReport
 from corl.training.session import Data as SessionData
 from corl.training.session import RunState, Session
 
@@ -18,12 +20,16 @@ class StubSolver:
     def __init__(self, correct, make_attempt):
         self.correct, self.make_attempt = correct, make_attempt
         self.calls, self.swaps = [], 0
-        self.engine = SimpleNamespace(swap_weights=self._swap)
+        self.engine = SimpleNamespace(
+            swap_weights=self._swap, last_stats=EngineStats(), max_seqs=8, tensor_parallel=None
+        )
 
     def _swap(self, decoder):
         self.swaps += 1
+        return SwapReport(640, 0.25)
 
-    def attempt(self, prompts, sampling, *, step, expected=None):
+    def attempt(self, prompts, sampling, *, step, expected=None, carried=None, enough=None):
+        assert not carried and enough is None, "this solver finishes what it starts"
         self.calls.append((sampling.purpose, step, [p.item.id for p in prompts]))
         assert self.swaps > 0, "sampled before the engine saw the weights"
         return [

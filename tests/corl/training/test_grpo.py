@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -6,9 +5,11 @@ import torch
 
 from corl.config import RL, Mix, Objective, Optim
 from corl.model.score import score
+from corl.training import grpo
 from corl.training.advantages import make_group
-from corl.training.grpo import improve, roll_out, write_rollout
+from corl.training.grpo import improve
 from corl.training.trainer import Trainer
+from corl_kernels import linear_logprobs
 
 # An eps of 1 makes the first AdamW step a smooth function of the gradient: equal to 1e-6 where the gradients are.
 OPTIM = Optim(lr=0.5, eps=1.0, max_grad_norm=1e9)
@@ -17,99 +18,6 @@ OPTIM = Optim(lr=0.5, eps=1.0, max_grad_norm=1e9)
 def settings(**changes) -> RL:
     fields = {"optim": OPTIM, "mix": Mix(by="uniform"), "max_steps": 1, "prompts_per_step": 4, "group_size": 4}
     return RL(**(fields | {"max_tokens": 8} | changes))
-
-
-def mixed(item, sample):
-    return sample % 2 == 0
-
-
-def test_a_rollout_enters_the_pool_and_the_counts(make_session):
-    session = make_session(["easy"] * 6, lambda item, s: mixed(item, s) or item == "item-1")
-    session.state.policy_version = 5
-    rollout = roll_out(session, settings(prompts_per_step=6))
-    assert len(rollout.groups) == 6
-    assert rollout.policy_version == 5
-    assert rollout.zero_variance == pytest.approx(1 / 6)
-    assert rollout.replaced == 0
-    assert rollout.mean_reward == pytest.approx((5 * 0.5 + 1) / 6)
-    assert session.pool.state()["log"][:, 1:].tolist().count([5, 4, 2]) == 5
-    assert session.solver.swaps == 1
-
-
-def test_groups_without_variance_are_replaced_and_counted(make_session):
-    def correct(item, sample):  # every third item teaches something
-        return mixed(item, sample) if int(item[5:]) % 3 == 0 else True
-
-    session = make_session(["easy"] * 60, correct)
-    rollout = roll_out(session, settings(zero_variance="replace", replace_rounds=50, prompts_per_step=6))
-    first = session.solver.calls[0][2]
-    useless = sum(int(item[5:]) % 3 != 0 for item in first)
-    assert useless > 0
-    assert len(rollout.groups) == 6
-    assert not any(g.zero_variance for g in rollout.groups)
-    assert rollout.replaced == useless
-    assert rollout.zero_variance == useless / 6
-    attempted = [item for _, _, items in session.solver.calls for item in items]
-    assert len(set(attempted)) == len(attempted)
-    # Each round draws as many as are still missing.
-    assert [len(items) for _, _, items in session.solver.calls[:2]] == [6, useless]
-
-
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-def test_a_pool_without_variance_degrades_within_the_rounds(make_session, rounds):
-    session = make_session(["easy"] * 40, lambda item, s: False)
-    rollout = roll_out(session, settings(zero_variance="replace", replace_rounds=rounds))
-    assert len(session.solver.calls) == 1 + rounds
-    assert [g.prompt.item.id for g in rollout.groups] == session.solver.calls[0][2]
-    assert rollout.zero_variance == 1.0
-    assert rollout.replaced == 0
-
-
-def test_a_pool_that_runs_out_while_replacing_stops_looking(make_session):
-    session = make_session(["easy"] * 7, lambda item, s: mixed(item, s) and item == "item-3")
-    rollout = roll_out(session, settings(zero_variance="replace", replace_rounds=50))
-    attempted = [item for _, _, items in session.solver.calls for item in items]
-    assert sorted(attempted) == [f"item-{k}" for k in range(7)]
-    assert len(rollout.groups) == 4
-    assert rollout.groups[0].prompt.item.id == "item-3"
-    assert rollout.replaced == (0 if "item-3" in session.solver.calls[0][2] else 1)
-    # Fewer items than prompts_per_step: what there is.
-    session = make_session(["easy"] * 3, lambda item, s: False)
-    rollout = roll_out(session, settings(zero_variance="replace"))
-    assert (len(rollout.groups), rollout.replaced, len(session.solver.calls)) == (3, 0, 1)
-
-
-def test_without_replacement_groups_stay_as_drawn(make_session):
-    session = make_session(["easy"] * 40, lambda item, s: False)
-    rollout = roll_out(session, settings())
-    assert [g.prompt.item.id for g in rollout.groups] == session.solver.calls[0][2]
-    assert len(session.solver.calls) == 1
-
-
-def test_a_step_repeated_after_a_kill_draws_the_same(make_session):
-    rl = settings(zero_variance="replace")
-    drawn = [
-        [items for _, _, items in session.solver.calls]
-        for session in (make_session(["easy"] * 40, lambda item, s: False) for _ in range(2))
-        if roll_out(session, rl)
-    ]
-    assert drawn[0] == drawn[1]
-
-
-def test_every_sample_of_a_step_is_written(make_session, tmp_path):
-    session = make_session(["easy"] * 4, mixed)
-    rollout = roll_out(session, settings())
-    session.state.step = 1
-    write_rollout(session, rollout)
-    lines = [json.loads(line) for line in (tmp_path / "rollouts" / "step_1.jsonl").read_text().splitlines()]
-    assert [(line["item"], line["sample"]) for line in lines] == [
-        (g.prompt.item.id, s) for g in rollout.groups for s in range(4)
-    ]
-    assert [line["reward"] for line in lines] == [1.0, 0.0] * 8
-    assert lines[0]["grade"] == {"format_ok": True, "extracted": "A", "correct": True}
-    assert lines[0].keys() == {
-        "item", "sample", "prompt", "completion", "reward", "grade", "finish_reason", "policy_version",
-    }  # fmt: skip
 
 
 REWARDS = ("1010", "0001", "1111", "0110")
@@ -186,6 +94,35 @@ def test_several_updates_a_rollout_share_it_and_keep_the_old_log_probs(improved)
     assert policy["ratio_max"] > 1.001
     _, once, _ = improved(replace(rl, updates_per_rollout=1))
     assert once["ratio_max"] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["reinforce", "grpo", "gspo", "cispo"])
+@pytest.mark.parametrize("correction", ["truncate", "mask"])
+def test_one_update_a_rollout_needs_no_scoring_pass(improved, monkeypatch, kind, correction):
+    """With old_logprobs of a scoring pass the same bits come out."""
+    rl = settings(objective=Objective(kind=kind, rollout_correction=correction))
+    plain, score_, calls = grpo.linear_policy_loss, Trainer.score, []
+
+    def counted(*args):
+        calls.append(args)
+        return score_(*args)
+
+    def with_scored(hidden, weight, targets, *args, old_logprobs, **kwargs):
+        assert old_logprobs is None
+        with torch.no_grad():
+            old_logprobs = linear_logprobs(hidden, weight, targets, temperature=kwargs["temperature"])[0]
+        return plain(hidden, weight, targets, *args, old_logprobs=old_logprobs, **kwargs)
+
+    monkeypatch.setattr(Trainer, "score", counted)
+    (update,), policy, weights = improved(rl, 25)
+    assert not calls and update.grad_norm > 1e-6
+    monkeypatch.setattr(grpo, "linear_policy_loss", with_scored)
+    (expected,), expected_policy, expected_weights = improved(rl, 25)
+    assert (update.loss, update.grad_norm, policy) == (expected.loss, expected.grad_norm, expected_policy)
+    assert all(torch.equal(weight, expected_weights[name]) for name, weight in weights.items())
+    monkeypatch.setattr(grpo, "linear_policy_loss", plain)
+    improved(replace(rl, updates_per_rollout=2, objective=replace(rl.objective, kind="grpo")))
+    assert calls
 
 
 def test_a_step_that_teaches_nothing_changes_nothing(improved, make_decoder):

@@ -11,16 +11,17 @@ from corl.training.weights import WeightSource
 BATCH = micro_batch([TrainSequence("s", list(range(3, 20)), 4, 0.1, 1.0)], torch.device("cpu"))
 
 
-@pytest.fixture
-def setting(world, make_sharded, make_session, tmp_path):
-    """A session whose stage started from the weights of seed 5 and whose present weights are those of seed 6."""
+@pytest.fixture(params=[False, True], ids=["freed", "kept"])
+def setting(request, world, make_sharded, make_session, tmp_path):
+    """A session whose stage started from the weights of seed 5 and whose present weights are those of seed 6; with a
+    trainer that frees the gathered weights or keeps them for an engine."""
     _, start = make_sharded(seed=5)
     tensors = {f"model.{name}": p for name, p in start.items()}
     path = save_checkpoint(tmp_path / "checkpoints", "step_000001_rl1", tensors, {}, {}, world)
     decoder, parameters = make_sharded(seed=6)
     source = WeightSource("checkpoint", path)
     session = make_session(["easy"], world=world, decoder=decoder, parameters=parameters, stage_source=source)
-    return session, Trainer(decoder, parameters, world, Optim(lr=1e-2), 10)
+    return session, Trainer(decoder, parameters, world, Optim(lr=1e-2), 10, keep_gathered=request.param)
 
 
 def test_the_reference_scores_with_the_stage_s_start_and_leaves_the_policy_as_it_was(
