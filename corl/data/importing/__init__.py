@@ -1,21 +1,57 @@
 """Published question sets to item files: one file per set reads its layout, rows.py does the rest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from corl.data.importing import medqa, pubmedqa
+from corl.data.importing import (
+    careqa,
+    cmexam,
+    jmed,
+    medbullets,
+    medkgqa,
+    medmcqa,
+    medqa,
+    medxpertqa,
+    mmlu_pro,
+    own_items,
+    pubmedqa,
+)
+from corl.data.importing.layout import Layout
 from corl.data.importing.report import Drop, Repair, Report, write_report
 from corl.data.importing.rows import Row, items_from
+from corl.data.importing.source import read_source
 from corl.data.items import write_items
 
 __all__ = ["DATASETS", "Drop", "Repair", "Report", "import_dataset"]
 
-# name: (its reader, the choices the reader takes)
-DATASETS: dict[str, tuple[Callable[..., Iterable[Row]], frozenset[str]]] = {
-    "medqa": (medqa.read, frozenset()),
-    "pubmedqa": (pubmedqa.read, frozenset({"split"})),
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """How a set is read; `choices` are those that its reader takes, a split is otherwise chosen in the source."""
+
+    layout: Layout
+    read: Callable[..., Iterator[Row]]
+    choices: frozenset[str] = frozenset()
+    distinct_stems: int | None = None
+
+
+DATASETS = {
+    dataset.layout.name: dataset
+    for dataset in (
+        Dataset(medqa.LAYOUT, medqa.read),
+        Dataset(medmcqa.LAYOUT, medmcqa.read, frozenset({"cop_base"})),
+        Dataset(pubmedqa.LAYOUT, pubmedqa.read, frozenset({"split"})),
+        Dataset(medxpertqa.LAYOUT, medxpertqa.read),
+        Dataset(mmlu_pro.LAYOUT, mmlu_pro.read, frozenset({"category"})),
+        Dataset(careqa.LAYOUT, careqa.read),
+        Dataset(medbullets.LAYOUT, medbullets.read, distinct_stems=medbullets.DISTINCT_STEMS),
+        Dataset(jmed.LAYOUT, jmed.read),
+        Dataset(cmexam.LAYOUT, cmexam.read),
+        Dataset(medkgqa.LAYOUT, medkgqa.read),
+        Dataset(own_items.LAYOUT, own_items.read),
+    )
 }
-PLANNED = ("medmcqa", "medxpertqa", "mmlu_pro", "careqa", "medbullets", "jmed", "cmexam", "medkgqa", "items")
 
 
 def import_dataset(
@@ -30,21 +66,26 @@ def import_dataset(
 ) -> Report:
     """Write the set `name` found at `src` as items to `out`, and what happened to its rows to `out`.report.json.
 
+    src  a file, a folder, a folder that `datasets` saved, or a hub id
     Raises ValueError, with nothing written, for an unknown name, a choice the set does not have, a layout that is not
     recognised, when no row survives, and with `strict` when any row is dropped.
     """
-    if name in PLANNED:
-        raise ValueError(f"importing {name} is not yet possible; there is {', '.join(DATASETS)}")
     if name not in DATASETS:
-        raise ValueError(f"unknown set {name!r}; known are {', '.join([*DATASETS, *PLANNED])}")
-    read, choices = DATASETS[name]
-    given = {"split": split, "category": category, "cop_base": cop_base}
+        raise ValueError(f"unknown set {name!r}; known are {', '.join(DATASETS)}")
+    dataset, out = DATASETS[name], Path(out)
+    of_reader, of_source = (split, None) if "split" in dataset.choices else (None, split)
+    given = {"split": of_reader, "category": category, "cop_base": cop_base}
     chosen = {choice: value for choice, value in given.items() if value is not None}
-    if excess := sorted(chosen.keys() - choices):
+    if excess := sorted(chosen.keys() - dataset.choices):
         raise ValueError(f"{name} has no choice of {', '.join(excess)}; leave it out")
-    if Path(src).is_file() and Path(out).exists() and Path(out).samefile(src):
-        raise ValueError(f"{out} is the source itself; write the items to another file")
-    items, report = items_from(name, read(Path(src), **chosen))
+    report_path = Path(f"{out}.report.json")
+    if report_path.is_dir():
+        raise ValueError(f"{report_path} is a folder, the report goes there; write the items to another file")
+    parts, ignored = read_source(src, dataset.layout, split=of_source, out=out)
+    items, report = items_from(
+        name, dataset.read(parts, **chosen), distinct_stems=dataset.distinct_stems, say_place=len(parts) > 1
+    )
+    report = replace(report, files={part.name: len(part.rows) for part in parts}, ignored=ignored)
     counts = f"{report.read} rows read, {len(report.dropped)} dropped, {report.not_selected} not selected"
     first = "".join(f"; row {drop.row} ({drop.id}): {drop.reason}" for drop in report.dropped[:1])
     if not items:
@@ -52,5 +93,9 @@ def import_dataset(
     if strict and report.dropped:
         raise ValueError(f"{src}: {counts}{first}; nothing was written, correct the source or import without strict")
     write_items(out, items)
-    write_report(f"{out}.report.json", report)
+    try:
+        write_report(report_path, report)
+    except ValueError:
+        out.unlink()
+        raise
     return report

@@ -1,4 +1,4 @@
-"""PubMedQA, the 1,000 expert-labelled questions: one JSON object keyed by PMID.
+"""PubMedQA, the 1,000 expert-labelled questions: one JSON object keyed by PMID, or the hub's table of them.
 
 Half of the ids are the official test set, named by test_ground_truth.json; they are never written as training data.
 LONG_ANSWER is the abstract's conclusion and gives the label away, so it is never read.
@@ -9,59 +9,83 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from corl.data.importing.rows import Row, keys_of, layout_error, read_json
+from corl.data.importing.content import read_content
+from corl.data.importing.layout import Layout, Part, layout_error
+from corl.data.importing.rows import Row
+from corl.data.importing.values import structured
 
-KEYS = frozenset({"QUESTION", "CONTEXTS", "final_decision"})
-LAYOUT = "an object of PMID: {QUESTION, CONTEXTS [..], LABELS [..], final_decision}"
+TRUTH = "test_ground_truth.json"
+LAYOUT = Layout(
+    name="pubmedqa",
+    columns=(
+        frozenset({"QUESTION", "CONTEXTS", "final_decision"}),
+        frozenset({"pubid", "question", "context", "final_decision"}),
+    ),
+    wanted="an object of PMID: {QUESTION, CONTEXTS [..], LABELS [..], final_decision}; "
+    "or rows with pubid, question, context {contexts, labels}, final_decision",
+    hub={"qiaojin/PubMedQA": "pqa_labeled"},
+    main_file="ori_pqal.json",
+    aside=TRUTH,
+)
 DECISIONS = {"yes": "A", "no": "B", "maybe": "C"}
 SPLITS = ("train", "test", "all")
 
 
-def read(source: Path, *, split: str = "train") -> Iterator[Row]:
-    """The rows of ori_pqal.json (or of the folder that holds it), those outside `split` not selected.
+def read(parts: list[Part], *, split: str = "train") -> Iterator[Row]:
+    """The rows of the set, those outside `split` not selected.
 
-    Raises ValueError when the layout is another one or test_ground_truth.json is not beside the file.
+    Raises ValueError when test_ground_truth.json is not beside the source, or PMIDs are missing.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}; pubmedqa has {', '.join(SPLITS)}")
-    path = source / "ori_pqal.json" if source.is_dir() else source
-    content = read_json(path)
-    if not isinstance(content, dict) or not keys_of(content) >= KEYS:
-        raise layout_error(str(path), "pubmedqa", LAYOUT, content)
-    truth = _test_decisions(path.with_name("test_ground_truth.json"))
-    for number, (pmid, row) in enumerate(content.items(), 1):
-        if not _has_layout(row):
-            raise layout_error(f"{path}, PMID {pmid}", "pubmedqa", LAYOUT, row)
-        part, decision = "test" if pmid in truth else "train", row.get("final_decision")
-        decision = decision.strip() if isinstance(decision, str) else ""
-        differs = pmid in truth and truth[pmid] != decision
-        yield Row(
-            number=number,
-            native_id=pmid,
-            question=row.get("QUESTION"),
-            options=list(DECISIONS),
-            answer=DECISIONS.get(decision, decision),
-            bad_gold=f"final_decision is {decision}, test_ground_truth.json says {truth[pmid]}" if differs else "",
-            context=_context(row),
-            meta={"split": part},
-            selected=split in (part, "all"),
-        )
+    for part in parts:
+        truth = _test_decisions(part)
+        pmids = part.keys or [str(row.get("pubid")) for row in part.rows]
+        for place, pmid, row in zip(part.places(), pmids, part.rows, strict=True):
+            texts, labels = _contexts(row)
+            if texts is None or labels is None or not (part.keys or row.get("pubid")):
+                raise layout_error(f"{part.name}, PMID {pmid}", LAYOUT, row)
+            own, decision = "test" if pmid in truth else "train", row.get("final_decision")
+            decision = decision.strip() if isinstance(decision, str) else ""
+            differs = pmid in truth and truth[pmid] != decision
+            yield Row(
+                place=place,
+                native_id=pmid,
+                question=row.get("QUESTION", row.get("question")),
+                options=list(DECISIONS),
+                answer=DECISIONS.get(decision, decision),
+                bad_gold=f"final_decision is {decision}, {TRUTH} says {truth[pmid]}" if differs else "",
+                context="\n".join(
+                    f"{label}: {text}" if label else text
+                    for label, text in zip_longest(labels, texts, fillvalue="")
+                    if text
+                ),
+                meta={"split": own},
+                selected=split in (own, "all"),
+            )
 
 
-def _has_layout(row: Any) -> bool:
-    lists = [row.get(key) or [] for key in ("CONTEXTS", "LABELS")] if isinstance(row, dict) else [None]
-    return all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
+def _contexts(row: dict[str, Any]) -> tuple[list[str] | None, list[str] | None]:
+    """The abstract's parts and their labels; None for what is no list of texts."""
+    if "QUESTION" in row or "CONTEXTS" in row:
+        return _texts(row.get("CONTEXTS")), _texts(row.get("LABELS"))
+    held = structured(row.get("context")) or {}
+    return (_texts(held.get("contexts")), _texts(held.get("labels"))) if isinstance(held, dict) else (None, None)
 
 
-def _context(row: dict[str, Any]) -> str:
-    pairs = zip_longest(row.get("LABELS") or [], row.get("CONTEXTS") or [], fillvalue="")
-    return "\n".join(f"{label}: {text}" if label else text for label, text in pairs if text)
+def _texts(value: Any) -> list[str] | None:
+    value = value or []
+    return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else None
 
 
-def _test_decisions(path: Path) -> dict[str, str]:
+def _test_decisions(part: Part) -> dict[str, str]:
+    if part.path is None:
+        raise ValueError(f"{part.name}: the hub does not have {TRUTH}; save the set to a folder and put the file there")
+    places = [folder / TRUTH for folder in (part.path, part.path.parent) if folder.is_dir()]
+    path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
         raise ValueError(f"{path} is missing; put PubMedQA's file there, without it test rows would be trained on")
-    truth = read_json(path)
+    truth = read_content(Path(path))
     if not isinstance(truth, dict) or not truth or not all(value in tuple(DECISIONS) for value in truth.values()):
         raise ValueError(f"{path} does not map PMIDs to yes, no or maybe; fetch the official file again")
     return truth
