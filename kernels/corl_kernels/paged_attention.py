@@ -48,34 +48,42 @@ def paged_attention_decode(
         q, block_table = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, block_table))
         return launch_decode_attention(q, k_cache, v_cache, block_table, context_lens.contiguous(), scale=scale)
 
-    longest, width = int(context_lens.max()), block_table.shape[1] * page_size
-    if longest > width or int(context_lens.min()) < 0:
+    shortest, longest = map(int, context_lens.aminmax())
+    width = block_table.shape[1] * page_size
+    if longest > width or shortest < 0:
         raise ValueError(f"context_lens reach {longest}; they must be in [0, {width}], the positions of block_table")
     if longest == 0:
         return torch.zeros_like(q)
-    lens = context_lens.to(torch.int64)[:, None]
+    # Rows of similar length go together, longest first, so that few positions are gathered only to be masked.
+    lens, order = context_lens.sort(descending=True)
     positions = torch.arange(longest, device=q.device)
-    # Positions beyond the length read the last valid one again: finite, whatever the cache holds there.
-    used = torch.minimum(positions, (lens - 1).clamp(min=0))
-    slots = block_table.to(torch.int64).gather(1, used // page_size) * page_size + used % page_size  # [B, L]
-    slots.masked_fill_(lens == 0, 0)
-    if int(slots.min()) < 0 or int(slots.max()) >= num_pages * page_size:
+    slots = block_table.index_select(1, positions // page_size)[order].to(torch.int64).mul_(page_size)  # [B, L]
+    slots += positions % page_size
+    # Positions beyond the length read the first one again: finite, whatever the cache holds there.
+    beyond = positions >= lens[:, None]
+    slots = torch.where(beyond, slots[:, :1].masked_fill(lens[:, None] == 0, 0), slots)
+    lowest, highest = map(int, slots.aminmax())
+    if lowest < 0 or highest >= num_pages * page_size:
         raise ValueError(f"block_table names a page outside the cache's {num_pages}; fill it for every used position")
-    bias = torch.zeros_like(slots, dtype=q.dtype).masked_fill_(positions >= lens, float("-inf"))
-    bias.masked_fill_(lens == 0, 0)
+    bias = torch.zeros_like(beyond, dtype=q.dtype).masked_fill_(beyond, float("-inf"))
     flat_k, flat_v = k_cache.flatten(0, 1).flatten(1), v_cache.flatten(0, 1).flatten(1)
     # The query heads of one key head form the query rows of one small attention: no key is copied per query head.
-    queries = q.reshape(rows, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    out = torch.empty_like(queries)
-    step = max(1, _GATHER // (longest * flat_k.shape[1]))
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
+    queries = q.reshape(rows, num_kv_heads, num_heads // num_kv_heads, head_dim)[order]
+    out = torch.zeros_like(queries)
+    lengths, start = lens.tolist(), 0
+    live = rows - lengths.count(0)
+    while start < live:
+        length = lengths[start]
+        part = slice(start, min(live, start + max(1, _GATHER // (length * flat_k.shape[1]))))
+        used = slots[part, :length]
         keys, values = (
-            flat.index_select(0, slots[part].flatten()).view(-1, longest, num_kv_heads, head_dim).transpose(1, 2)
+            flat.index_select(0, used.flatten()).view(*used.shape, num_kv_heads, head_dim).transpose(1, 2)
             for flat in (flat_k, flat_v)
         )
-        out[part] = scaled_dot_product_attention(queries[part], keys, values, bias[part, None, None], scale=scale)
-    return out.view_as(q).masked_fill_(lens[:, None] == 0, 0)
+        mask = bias[part, None, None, :length]
+        out[part] = scaled_dot_product_attention(queries[part], keys, values, mask, scale=scale)
+        start = part.stop
+    return torch.empty_like(out).index_copy_(0, order, out).view_as(q)
 
 
 def paged_attention_decode_reference(

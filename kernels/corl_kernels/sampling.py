@@ -12,7 +12,7 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_BLOCK = 1 << 15  # entries drawn at a time on the CPU: each int64 temporary is 256 KiB and stays in the L2 cache
+_BLOCK = 1 << 17  # entries drawn at a time on the CPU: fewer are all calls, more leave the cache (bench/LOG.md)
 
 
 class Sampled(NamedTuple):
@@ -22,30 +22,51 @@ class Sampled(NamedTuple):
     logprobs: Tensor
 
 
-def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Philox4x32-10: four random 32-bit words from a counter of four and a key of two.
+def random_words(seeds: Tensor, positions: Tensor, scratch: Tensor) -> Tensor:
+    """The first word of Philox4x32-10 with counter (position, v, 0, 0) and the halves of the seed as key, for every v.
 
-    Words are int64 tensors in [0, 2^32) that broadcast together.
+    seeds, positions  [B, 1] int64
+    scratch           [6, B, V] int64, overwritten: fresh temporaries would cost half as much again, in page faults
+    returns           [B, V], one of scratch, each word in [0, 2^32)
     Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    (c0, c1, c2, c3), (k0, k1) = counter, key
-    for _ in range(10):
-        # int64 products wrap around and so keep all 64 bits; what lies above a word is cut before the next product.
-        left, right = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c2 = ((right >> 32) ^ c1 ^ k0) & _WORD, ((left >> 32) ^ c3 ^ k1) & _WORD
-        c1, c3 = right, left
-        k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
-    return c0, c1 & _WORD, c2, c3 & _WORD
+    c0, c2, *products = scratch
+    left, right = products[:2], products[2:]
+    # int64 products wrap around and so keep all 64 bits; what lies above a word is cut before the next product.
+    k0, k1 = seeds & _WORD, (seeds >> 32) & _WORD
+    # Rounds 1 to 3: half of the words are still the same for a whole row, [B, 1].
+    row_1 = (positions & _WORD) * _MULTIPLIERS[0]
+    row_2 = (((row_1 >> 32) ^ k1) & _WORD) * _MULTIPLIERS[1]
+    row_3 = (((row_2 >> 32) ^ (k0 + _WEYL[0])) & _WORD) * _MULTIPLIERS[0]
+    torch.bitwise_xor(torch.arange(scratch.shape[2]), k0, out=c0)
+    torch.mul(c0, _MULTIPLIERS[0], out=left[0])
+    _mix(left[0], row_1, k1 + _WEYL[1], out=c2)
+    torch.mul(c2, _MULTIPLIERS[1], out=right[1])
+    _mix(right[1], row_2, k0 + 2 * _WEYL[0], out=c0)
+    torch.bitwise_xor(left[0], (row_3 >> 32) ^ (k1 + 2 * _WEYL[1]), out=c2).bitwise_and_(_WORD)
+    c1, c3 = right[1], row_3
+    for step in range(3, 8):
+        new = (step + 1) % 2  # the products of the round before are still read
+        torch.mul(c0, _MULTIPLIERS[0], out=left[new])
+        torch.mul(c2, _MULTIPLIERS[1], out=right[new])
+        _mix(right[new], c1, k0 + step * _WEYL[0], out=c0)
+        _mix(left[new], c3, k1 + step * _WEYL[1], out=c2)
+        c1, c3 = right[new], left[new]
+    # The first word needs half of round 9 and a quarter of round 10.
+    torch.mul(c2, _MULTIPLIERS[1], out=right[1])
+    _mix(c0.mul_(_MULTIPLIERS[0]), c3, k1 + 8 * _WEYL[1], out=c2)
+    return _mix(c2.mul_(_MULTIPLIERS[1]), right[1], k0 + 9 * _WEYL[0], out=c0)
 
 
-def _gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
-    """Standard Gumbel noise [B, V] fp32, finite; the layout of counter and key is in sample_tokens."""
-    zero = seeds.new_zeros(1, 1)
-    ids = torch.arange(vocab_size, device=seeds.device)[None]
-    key = (seeds[:, None] & _WORD, (seeds[:, None] >> 32) & _WORD)
-    word = philox4x32((positions[:, None] & _WORD, ids, zero, zero), key)[0]
-    uniform = (word >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
-    return uniform.log_().neg_().log_().neg_()
+def _mix(product: Tensor, word: Tensor, key: Tensor, *, out: Tensor) -> Tensor:
+    """The upper word of the product ^ word ^ key, cut to a word."""
+    return torch.bitwise_right_shift(product, 32, out=out).bitwise_xor_(word).bitwise_xor_(key).bitwise_and_(_WORD)
+
+
+def _gumbel(seeds: Tensor, positions: Tensor, scratch: Tensor, *, out: Tensor) -> Tensor:
+    """Standard Gumbel noise, finite, into `out` [B, V] fp32; the other arguments are those of random_words."""
+    out.copy_(random_words(seeds, positions, scratch).bitwise_right_shift_(9))
+    return out.add_(0.5).mul_(2.0**-23).log_().neg_().log_().neg_()
 
 
 def _per_row(name: str, value: float | Tensor, logits: Tensor, dtype: torch.dtype, rule: str, valid) -> Tensor:
@@ -114,18 +135,29 @@ def sample_tokens(
         return Sampled(*launch_sample_tokens(logits, heat, seeds, positions, *cuts))
     greedy = heat == 0
     scaled = logits.to(torch.float32) / torch.where(greedy, 1, heat)[:, None]
-    scores = scaled
-    if not _known(temperature, 0):
-        positions, vocab_size = positions.to(torch.int64), logits.shape[1]
-        step = max(1, _BLOCK // vocab_size)
-        parts = zip(seeds.split(step), positions.split(step), strict=True)
-        noise = torch.cat([_gumbel(seed, position, vocab_size) for seed, position in parts])
-        scores = noise.masked_fill_(greedy[:, None], 0).add_(scaled)
-    if cuts:
-        scores = scores.masked_fill(~_kept(scaled, *cuts), float("-inf"))
-    tokens = scores.argmax(dim=-1)
-    logprobs = torch.log_softmax(scaled, dim=-1).gather(1, tokens[:, None])[:, 0]
-    return Sampled(tokens, logprobs)
+    scores = scaled.masked_fill(~_kept(scaled, *cuts), float("-inf")) if cuts else scaled
+    if _known(temperature, 0):
+        tokens = scores.argmax(dim=-1)
+    else:
+        tokens = _race(scores, greedy[:, None], seeds[:, None], positions.to(torch.int64)[:, None])
+    # log_softmax would write all of [B, V]: twice the time of the one sum that is wanted
+    top = scaled.amax(dim=-1, keepdim=True)
+    taken = scaled.gather(1, tokens[:, None]) - top
+    return Sampled(tokens, (taken - (scaled - top).exp_().sum(dim=-1, keepdim=True).log_())[:, 0])
+
+
+def _race(scores: Tensor, greedy: Tensor, seeds: Tensor, positions: Tensor) -> Tensor:
+    """The token [B] with the highest score + noise of each row, without noise where `greedy` [B, 1]."""
+    step = max(1, _BLOCK // scores.shape[1])
+    scratch = seeds.new_empty(6, min(step, len(scores)), scores.shape[1])
+    noise = torch.empty_like(scratch[0], dtype=torch.float32)
+    tokens = torch.empty_like(seeds[:, 0])
+    for start in range(0, len(scores), step):
+        rows = slice(start, min(start + step, len(scores)))
+        size = rows.stop - start
+        lifted = _gumbel(seeds[rows], positions[rows], scratch[:, :size], out=noise[:size])
+        tokens[rows] = lifted.masked_fill_(greedy[rows], 0).add_(scores[rows]).argmax(dim=-1)
+    return tokens
 
 
 def _kept(scaled: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
@@ -166,17 +198,19 @@ def sample_tokens_reference(
         scores = {token: float(scaled[token]) for token in sorted(kept)}
         if heat:
             for token in scores:
-                uniform = ((_philox_word(position, token, seed) >> 9) + 0.5) / 2**23
+                word = philox4x32_reference((position, token, 0, 0), (seed & _WORD, (seed >> 32) & _WORD))[0]
+                uniform = ((word >> 9) + 0.5) / 2**23
                 scores[token] -= float(torch.tensor(uniform, dtype=torch.float64).log().neg().log())
         tokens.append(max(scores, key=scores.__getitem__))
         logprobs.append(float(scaled.log_softmax(-1)[tokens[-1]]))
     return Sampled(torch.tensor(tokens), torch.tensor(logprobs))
 
 
-def _philox_word(position: int, token: int, seed: int) -> int:
-    words, key = [position, token, 0, 0], [seed & _WORD, (seed >> 32) & _WORD]
+def philox4x32_reference(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, ...]:
+    """Philox4x32-10 on Python integers: four random words from a counter of four and a key of two."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
-        left, right = words[0] * _MULTIPLIERS[0], words[2] * _MULTIPLIERS[1]
-        words = [(right >> 32) ^ words[1] ^ key[0], right & _WORD, (left >> 32) ^ words[3] ^ key[1], left & _WORD]
-        key = [(key[0] + _WEYL[0]) & _WORD, (key[1] + _WEYL[1]) & _WORD]
-    return words[0]
+        left, right = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (right >> 32) ^ c1 ^ k0, right & _WORD, (left >> 32) ^ c3 ^ k1, left & _WORD
+        k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
+    return c0, c1, c2, c3

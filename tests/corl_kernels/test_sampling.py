@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from corl_kernels import sample_tokens
-from corl_kernels.sampling import _gumbel, philox4x32, sample_tokens_reference
+from corl_kernels import sample_tokens, sampling
+from corl_kernels.sampling import _gumbel, philox4x32_reference, random_words, sample_tokens_reference
 
 # Random123's known answers for philox4x32-10: counter and key, then the output
 KNOWN = [
@@ -16,9 +16,19 @@ KNOWN = [
 
 @pytest.mark.parametrize(("given", "wanted"), KNOWN)
 def test_philox_known_answers(given, wanted):
-    words = [torch.tensor(int(word, 16)) for word in given.split()]
-    out = philox4x32(tuple(words[:4]), tuple(words[4:]))
-    assert " ".join(f"{int(word):08x}" for word in out) == wanted
+    words = [int(word, 16) for word in given.split()]
+    out = philox4x32_reference(tuple(words[:4]), tuple(words[4:]))
+    assert " ".join(f"{word:08x}" for word in out) == wanted
+
+
+def test_random_words_are_philox_s():
+    seeds = torch.tensor([0, 1, -1, 7 << 32, -(2**63), 2**63 - 1, 0x1234567890ABCDEF])[:, None]
+    positions = torch.tensor([0, 1, 2, 77, 2**31 - 1, 2**32 - 1, 500])[:, None]
+    scratch = torch.full((6, 7, 33), -1)
+    words = random_words(seeds, positions, scratch)
+    for row, (seed, position) in enumerate(zip(seeds[:, 0].tolist(), positions[:, 0].tolist(), strict=True)):
+        key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
+        assert words[row].tolist() == [philox4x32_reference((position, v, 0, 0), key)[0] for v in range(33)]
 
 
 def logits_of(rows, vocab, seed=0):
@@ -45,7 +55,8 @@ def test_matches_the_reference_row_by_row():
 
 
 def test_noise_is_finite_at_both_ends():
-    noise = _gumbel(torch.arange(2000), torch.zeros(2000, dtype=torch.int64), 1000)
+    seeds, positions = torch.arange(2000)[:, None], torch.zeros(2000, 1, dtype=torch.int64)
+    noise = _gumbel(seeds, positions, torch.empty(6, 2000, 1000, dtype=torch.int64), out=torch.empty(2000, 1000))
     assert noise.isfinite().all()
     assert noise.min() > -2.82
     assert noise.max() < 16.64
@@ -121,6 +132,14 @@ def test_scalars_and_tensors_agree():
     tensor = sample_tokens(logits, **settings, **keys)
     assert torch.equal(scalar.tokens, tensor.tokens)
     assert torch.equal(scalar.logprobs, tensor.logprobs)
+
+
+@pytest.mark.parametrize("block", [1, 97 * 7])
+def test_rows_are_drawn_in_blocks(block, monkeypatch):
+    logits, keys = logits_of(50, 97), rows_of(50)
+    whole = sample_tokens(logits, temperature=1.0, **keys)
+    monkeypatch.setattr(sampling, "_BLOCK", block)
+    assert torch.equal(sample_tokens(logits, temperature=1.0, **keys).tokens, whole.tokens)
 
 
 def test_large_vocabulary():

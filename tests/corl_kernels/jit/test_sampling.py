@@ -11,7 +11,7 @@ from corl_kernels import sample_tokens
 from corl_kernels.jit import sampling
 from corl_kernels.jit.sampling import _gumbel, _random_words, launch_cut, launch_sample_tokens
 from corl_kernels.sampling import _gumbel as noise_of
-from corl_kernels.sampling import _kept, philox4x32
+from corl_kernels.sampling import _kept, random_words
 
 SPLIT = 128
 INF, NAN = float("inf"), float("nan")
@@ -71,9 +71,10 @@ def test_noise_is_that_of_the_cpu_path(dtype, device):
     words = torch.zeros(len(seeds), 256, dtype=torch.int64, device=device)
     noise = torch.zeros(len(seeds), 256, device=device)
     _noise_kernel[(len(seeds),)](seeds.to(device), positions.to(device, dtype), words, noise, VOCAB=256)
-    zero, key = torch.zeros(1, 1, dtype=torch.int64), (seeds[:, None] & 0xFFFFFFFF, (seeds[:, None] >> 32) & 0xFFFFFFFF)
-    assert torch.equal(words.cpu(), philox4x32((positions[:, None], torch.arange(256)[None], zero, zero), key)[0])
-    torch.testing.assert_close(noise.cpu(), noise_of(seeds, positions, 256), rtol=1e-6, atol=1e-6)
+    rows, scratch = (seeds[:, None], positions[:, None]), torch.empty(6, len(seeds), 256, dtype=torch.int64)
+    assert torch.equal(words.cpu(), random_words(*rows, scratch))
+    wanted = noise_of(*rows, scratch, out=torch.empty(len(seeds), 256))
+    torch.testing.assert_close(noise.cpu(), wanted, rtol=1e-6, atol=1e-6)
 
 
 def kept_by_the_kernel(logits, settings, device):
