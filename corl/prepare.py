@@ -7,6 +7,7 @@ from pathlib import Path
 from corl.checkpoint import complete_checkpoints
 from corl.config import EMBEDDED, Config
 from corl.data.items import Item, Trace, file_sha256, read_items, read_traces
+from corl.data.shuffle import count_pinned
 from corl.data.tokenizer import OverlongError, Tokenizer, encode_prompts
 from corl.evaluation.attempts import Prompt
 from corl.input_checks import check_ids, check_run_dir, check_stages
@@ -48,13 +49,13 @@ def prepare(config: Config) -> Prepared:
         with tempfile.TemporaryDirectory() as folder:
             write_tiny_files(Path(folder))
             model_config = ModelConfig.from_directory(folder)
-            tokenizer = Tokenizer.from_directory(folder)
+            tokenizer = Tokenizer.from_directory(folder, opens_think=config.data.open_think)
     else:
         source, model_files = find_weights(Path(config.model.path))
         model_config = ModelConfig.from_directory(model_files)
         if source.kind == "hugging_face":
             checked_headers(source.path)
-        tokenizer = Tokenizer.from_directory(model_files)
+        tokenizer = Tokenizer.from_directory(model_files, opens_think=config.data.open_think)
     if tokenizer.vocab_size > model_config.vocab_size:
         raise ValueError(
             f"model.path {config.model.path}: the tokenizer has {tokenizer.vocab_size} tokens, vocab_size in "
@@ -82,6 +83,11 @@ def prepare(config: Config) -> Prepared:
                 raise ValueError(
                     f"data.traces: trace of {t.item.id} has {length} tokens, above the {limit} {what}; {way_out}"
                 )
+    if config.data.shuffle_options and (pinned := count_pinned(items["train"])):
+        notes.append(
+            f"data.shuffle_options: {sum(pinned.values())} of {len(items['train'])} rows keep their order: "
+            + ", ".join(f"{count} {reason}" for reason, count in sorted(pinned.items()))
+        )
     check_run_dir(config, hashes)
     return Prepared(config, source, model_files, tokenizer, data, hashes, notes)
 

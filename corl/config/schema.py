@@ -29,7 +29,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Files of items and traces (JSON lines). Prompts longer than prompt_tokens are an error or dropped."""
+    """Files of items and traces (JSON lines). Prompts longer than prompt_tokens are an error or dropped.
+
+    shuffle_options  every time a training prompt is drawn for RL its options stand in another order, keyed by run.seed,
+                     step and item; rows whose options refer to each other keep theirs. Mining, tiering and evaluation
+                     ask in the source's order
+    open_think       prompts end in an open <think>, also where the chat template leaves that to the model
+    """
 
     train: list[str]
     held_out: list[str] = field(default_factory=list)
@@ -39,12 +45,15 @@ class Data:
     prompt_tokens: int = 2048
     overlong: Literal["error", "drop"] = "error"
     drop_context: bool = False  # a control: every prompt without its item's context
+    shuffle_options: bool = False
+    open_think: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
     tokens_per_micro_batch: int = 16384
-    reshard_after_forward: bool = True  # false keeps gathered weights through the backward (ZeRO-2)
+    # false keeps whole weights and, over several micro-batches, whole fp32 gradients on every rank (ZeRO-2)
+    reshard_after_forward: bool = True
     activation_checkpointing: bool = False
     timeout_s: int = 1800  # of every collective: the longest a rank may wait for another
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from corl.data.items import Item
-from corl.data.prompts import prompt_messages
+from corl.data.prompts import open_think, prompt_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -38,7 +38,10 @@ class Tokenizer:
                        repeat it, and grading puts it in front
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", *, configured_eos: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerFast", *, configured_eos: Sequence[int] = (), opens_think: bool = False
+    ) -> None:
+        """opens_think: every prompt ends in an open <think>, also where the chat template has none."""
         self._tokenizer = tokenizer
         self.has_chat_template = tokenizer.chat_template is not None
         known = [*([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]), *configured_eos]
@@ -57,6 +60,8 @@ class Tokenizer:
         self.end_of_turn_ids = self._end_of_turn(set(known))
         self.stop_ids = tuple(sorted({*known, self.end_of_turn_ids[-1]}))
         self.prefill = self._open_think()
+        self._appended = open_think(self.prefill) if opens_think else ""
+        self.prefill += self._appended
 
     @property
     def vocab_size(self) -> int:
@@ -64,7 +69,7 @@ class Tokenizer:
         return len(self._tokenizer)
 
     @classmethod
-    def from_directory(cls, path: str | Path) -> "Tokenizer":
+    def from_directory(cls, path: str | Path, *, opens_think: bool = False) -> "Tokenizer":
         """The tokenizer of a directory with tokenizer.json; nothing is downloaded.
 
         Raises ValueError naming the directory when it has no tokenizer.json, a damaged one, no eos, or a config that is
@@ -83,7 +88,7 @@ class Tokenizer:
         except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
             raise ValueError(f"{directory}: its tokenizer files cannot be read ({error}); restore them") from error
         configured = [id_ for name in ("generation_config.json", "config.json") for id_ in _eos_ids(directory / name)]
-        return cls(tokenizer, configured_eos=configured)
+        return cls(tokenizer, configured_eos=configured, opens_think=opens_think)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; no special token is added, those written in the text are recognised."""
@@ -96,7 +101,7 @@ class Tokenizer:
 
     def render(self, messages: list[dict[str, str]]) -> str:
         """The prompt's text, up to where the assistant's turn begins."""
-        return self._render(messages, generation=True)
+        return self._render(messages, generation=True) + self._appended
 
     def encode_prompt(self, messages: list[dict[str, str]], *, prefill: str = "") -> list[int]:
         """Ids of the rendered prompt with `prefill` appended; without a template the tokenizer's own bos leads."""

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from corl.config import RL, to_plain
 from corl.curriculum.mix import Draw, draw
-from corl.data.prompts import prompt_text
+from corl.data.prompts import prompt_messages, prompt_text
+from corl.data.shuffle import shuffle_options
 from corl.evaluation.attempts import Attempt, Prompt, Sampling
 from corl.observe.metrics import read_lines, replace_text
 from corl.training.advantages import Group, make_group
@@ -57,7 +58,7 @@ def finish_carried(session: Session, rl: RL) -> list[Group]:
     finished: Iterator[list[Attempt]] = iter(())
     if unfinished := [group for group in waiting if not group.complete]:
         session.swap_weights()
-        prompts = [_prompt(session, group.item_id) for group in unfinished]
+        prompts = [_prompt(session, group) for group in unfinished]
         finished = iter(_attempt(session, rl, prompts, [], carried=unfinished))
     whole = [g if g.complete else CarriedGroup(g.item_id, g.step, next(finished)) for g in waiting]
     groups = [_group(session, rl, group) for group in whole]
@@ -86,11 +87,11 @@ def _groups_in_rounds(session: Session, rl: RL, calls: list[EngineCall]) -> tupl
             break
         drawn += found.indices
         draws.append(found)
-        prompts, step = [session.data.train[i] for i in found.indices], session.state.step
-        attempts = _attempt(session, rl, prompts, calls)
+        begun = [CarriedGroup(session.pool.ids[i], session.state.step, []) for i in found.indices]
+        attempts = _attempt(session, rl, [_prompt(session, group) for group in begun], calls)
         groups = [
-            _group(session, rl, CarriedGroup(prompt.item.id, step, samples))
-            for prompt, samples in zip(prompts, attempts, strict=True)
+            _group(session, rl, replace(group, attempts=samples))
+            for group, samples in zip(begun, attempts, strict=True)
         ]
         if round_ == 0:
             first_share = _share_without_variance(groups)
@@ -114,7 +115,7 @@ def _groups_of_early_stop(session: Session, rl: RL, calls: list[EngineCall]) -> 
     found = _draw(session, rl, new, [session.pool.index[group.item_id] for group in waiting])
     if missing:
         drawn = [CarriedGroup(session.pool.ids[i], step, []) for i in found.indices]
-        prompts = [_prompt(session, group.item_id) for group in begun + drawn]
+        prompts = [_prompt(session, group) for group in begun + drawn]
         attempts = _attempt(session, rl, prompts, calls, carried=begun, enough=min(missing, len(prompts)))
         begun = [
             CarriedGroup(group.item_id, group.step, samples)
@@ -150,12 +151,21 @@ def _attempt(
     return attempts
 
 
-def _prompt(session: Session, item_id: str) -> Prompt:
-    return session.data.train[session.pool.index[item_id]]
+def _prompt(session: Session, group: CarriedGroup) -> Prompt:
+    """The prompt of a group; with data.shuffle_options its options in the order of the step that drew it."""
+    prompt, data = session.data.train[session.pool.index[group.item_id]], session.config.data
+    if not data.shuffle_options:
+        return prompt
+    item = shuffle_options(prompt.item, seed=session.config.run.seed, epoch=group.step)
+    if item is prompt.item:
+        return prompt
+    ids = session.tokenizer.encode_prompt(prompt_messages(item, system=data.system))
+    # another order may split into more tokens; the limits were checked against the longest prompt as it was
+    return Prompt(item, ids) if len(ids) <= session.data.longest_train else prompt
 
 
 def _group(session: Session, rl: RL, group: CarriedGroup) -> Group:
-    prompt = _prompt(session, group.item_id)
+    prompt = _prompt(session, group)
     return make_group(prompt, group.attempts, rl, seed=session.config.run.seed, step=group.step)
 
 

@@ -12,6 +12,7 @@ from corl.data.items import Trace
 from corl.data.prompts import prompt_messages
 from corl.data.tokenizer import Tokenizer
 from corl.evaluation.evaluate import Evaluation
+from corl.grading.verdict import THINK
 from corl.observe.metrics import PhaseTimer
 from corl.observe.progress import Progress, readable
 from corl.training.batch import MicroBatch, TrainSequence, micro_batch, pack
@@ -41,6 +42,7 @@ def train_sft(session: Session, stage: ColdStart) -> str:
             for i in chosen
         ]
         with timer("update"):
+            session.leave_rollout()  # after an evaluation; nothing to do otherwise
             shares = pack(sequences, config.parallel.tokens_per_micro_batch, session.world.size)
             micro = [micro_batch(share, session.world.device) for share in shares[session.world.rank]]
             update = trainer.update(micro, likelihood_head, state.updates)
@@ -82,7 +84,11 @@ def train_sft(session: Session, stage: ColdStart) -> str:
 def encode_trace(trace: Trace, tokenizer: Tokenizer, system: str | None) -> tuple[list[int], int]:
     """(prompt + completion + end of turn as ids, length of the prompt). A prefilled <think> is not repeated."""
     prompt = tokenizer.encode_prompt(prompt_messages(trace.item, system=system))
-    completion = trace.completion.removeprefix(tokenizer.prefill) if tokenizer.prefill else trace.completion
+    completion = trace.completion
+    if tokenizer.prefill and completion.startswith(THINK):
+        completion = completion[len(THINK) :]
+        if tokenizer.prefill[-1].isspace():
+            completion = completion.lstrip()
     return [*prompt, *tokenizer.encode(completion), *tokenizer.end_of_turn_ids], len(prompt)
 
 

@@ -154,6 +154,14 @@ def test_prefill_is_the_thinking_the_generation_prompt_opens(tmp_path, template,
     assert Tokenizer.from_directory(make_directory(tmp_path, template=template)).prefill == prefill
 
 
+@pytest.mark.parametrize("template", [CHATML, CHATML_THINK, PLAIN_TURNS])
+def test_a_think_can_be_opened_whatever_the_template(tmp_path, template):
+    tokenizer = Tokenizer.from_directory(make_directory(tmp_path, template=template), opens_think=True)
+    assert tokenizer.prefill == "<think>\n"
+    rendered = tokenizer.render(MESSAGES)
+    assert rendered.endswith("<think>\n") and rendered.count("<think>") == 1
+
+
 def test_think_in_the_user_s_turn_is_no_prefill(tmp_path):
     instruct = CHATML.replace("{% for", "Write <think>.\n{% for", 1)
     assert Tokenizer.from_directory(make_directory(tmp_path, template=instruct)).prefill == ""

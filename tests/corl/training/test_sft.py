@@ -111,9 +111,10 @@ def test_a_trace_is_its_prompt_its_completion_and_the_end_of_turn(tokenizer, les
     assert ids[-1] in tokenizer.stop_ids
 
 
-def test_a_prefilled_think_is_not_said_twice(tokenizer, lesson, monkeypatch):
+@pytest.mark.parametrize("prefill", ["<think>", "<think>\n"])
+def test_a_prefilled_think_is_not_said_twice(tokenizer, lesson, monkeypatch, prefill):
     plain, prompt_len = encode_trace(lesson, tokenizer, None)
-    monkeypatch.setattr(tokenizer, "prefill", "<think>")
+    monkeypatch.setattr(tokenizer, "prefill", prefill)
     assert lesson.completion.startswith("<think>")
     ids, _ = encode_trace(lesson, tokenizer, None)
     assert ids[prompt_len:] == plain[prompt_len + len(tokenizer.encode("<think>")) :]
