@@ -68,6 +68,13 @@ def init_world(timeout_s: int) -> World:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
+        # Read by NCCL when the first communicator is made. The groups whose collectives are captured never have others
+        # under way (0 spares every replay an exchange of events with the host), and what captured collectives read
+        # must not be registered: it may be freed, and mapped again, before the replay.
+        os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
+        os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
+        # Split sums rounded to bf16 would differ with the number of rows: between a decode step and the trainer's pack.
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     timeout = timedelta(seconds=timeout_s)
     if "RANK" in os.environ:

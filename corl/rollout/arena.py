@@ -39,9 +39,10 @@ class ArenaWeights:
     ) -> None:
         self.config = replace(config, dtype=dtype)
         self.parallel = tensor_parallel
-        self.decoder = local_decoder(self.config, tensor_parallel)
         self.current = False
-        self._memory = _move_into_arena(self.decoder, device)
+        with torch.inference_mode(False):  # the copies are written in and outside of that mode
+            self.decoder = local_decoder(self.config, tensor_parallel)
+            self._memory = _move_into_arena(self.decoder, device)
         self._parameters = dict(self.decoder.named_parameters())
         self._addresses = self._data_ptrs()
         rank, size = (0, 1) if tensor_parallel is None else (tensor_parallel.rank, tensor_parallel.size)

@@ -9,4 +9,4 @@ def draw_seed(run_seed: int, step: int, request_id: str, sample: int) -> int:
     The numbers stand before the id, each with its separator: two different quadruples never spell the same text.
     """
     text = f"{run_seed}/{step}/{sample}/{request_id}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little", signed=True)

@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 
+from corl.fsdp2 import compute_dtype
 from corl.model.decoder import Decoder
 from corl.rollout.draws import draw_seed
 from corl.rollout.kv_cache import PageAllocator
-from corl.rollout.request import Carried, Completion, Request, SupportsDecode, check_carried, check_requests
+from corl.rollout.request import Carried, Completion, Request, SupportsDecode, check_carried, check_requests, integer
 from corl.rollout.runner import Runner
 from corl.rollout.sample import Group, Sample
 from corl.rollout.scheduler import Scheduler
@@ -56,27 +57,28 @@ class Engine:
         tensor_parallel: TensorParallel | None = None,
         steps_per_read: int | None = None,
     ) -> None:
+        if not isinstance(model, Decoder):
+            raise ValueError(f"model is a {type(model).__name__}; give the Decoder that corl.load_model returns")
         if steps_per_read is None:
             steps_per_read = GPU_STEPS_PER_READ if model.head_weight.is_cuda else 1
-        positive = {"max_seqs": max_seqs, "page_size": page_size, "prefill_tokens": prefill_tokens}
-        for name, value in (positive | {"steps_per_read": steps_per_read}).items():
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
         if exact and tensor_parallel is not None:
             raise ValueError("exact=True needs the trainer's sums, which slices do not make; use tensor_parallel=None")
-        if exact:
-            model.set_exact(True)
         self.model = model
         self.tokenizer = tokenizer
-        self.max_seqs = max_seqs
-        self.page_size = page_size
-        self.seed = seed
-        self.prefill_tokens = prefill_tokens
+        self.max_seqs = integer("max_seqs", max_seqs, 1)
+        self.page_size = integer("page_size", page_size, 1)
+        self.seed = integer("seed", seed)
+        self.prefill_tokens = integer("prefill_tokens", prefill_tokens, 1)
         self.tensor_parallel = tensor_parallel
-        self.steps_per_read = steps_per_read
+        self.steps_per_read = integer("steps_per_read", steps_per_read, 1)
         self.last_stats = EngineStats()
+        if exact:
+            model.set_exact(True)
         self._weights = make_weights(model, weights, tensor_parallel)
-        self._num_pages = (self._default_kv_tokens(reserved_bytes) if kv_tokens is None else kv_tokens) // page_size
+        tokens = self._default_kv_tokens(reserved_bytes) if kv_tokens is None else integer("kv_tokens", kv_tokens)
+        self._num_pages = tokens // self.page_size
+        if tensor_parallel is not None:  # a GPU's free memory differs from the next one's, their schedules may not
+            self._num_pages = tensor_parallel.smallest(self._num_pages)
         if self._num_pages < 1:
             raise ValueError(f"kv_tokens={kv_tokens} holds no page of page_size={page_size}; give at least one page")
         self._runner: Runner | None = None
@@ -87,11 +89,13 @@ class Engine:
         return self._num_pages * self.page_size
 
     def _default_kv_tokens(self, reserved_bytes: int) -> int:
-        config, weight = self._weights.decoder.config, self._weights.decoder.head_weight
-        bytes_per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
-        if weight.is_cuda:
-            free = torch.cuda.mem_get_info(weight.device)[0] - reserved_bytes
-            return int(GPU_CACHE_SHARE * max(0, free)) // bytes_per_token
+        config, itemsize = self._weights.decoder.config, compute_dtype(self.model).itemsize
+        bytes_per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
+        free = _free_bytes(self.model.head_weight.device)
+        if free is not None:
+            if self._weights.decoder is self.model and not self._weights.current:  # the first swap gathers all of it
+                reserved_bytes += sum(parameter.numel() for parameter in self.model.parameters()) * itemsize
+            return int(GPU_CACHE_SHARE * max(0, free - reserved_bytes)) // bytes_per_token
         pages_per_seq = -(-min(config.max_positions, DEFAULT_TOKENS_PER_SEQ) // self.page_size)
         return min(self.max_seqs * pages_per_seq * self.page_size, CPU_CACHE_BYTES // bytes_per_token)
 
@@ -106,6 +110,8 @@ class Engine:
         self.model = model
         if self._runner is not None and self._weights.decoder is not read_before:
             self._runner.steps.forget()
+        if self._weights.decoder.head_weight.is_cuda:
+            torch.cuda.synchronize()  # else the seconds would be those of launching
         return SwapReport(moved, perf_counter() - start)
 
     def verify_weights(self, model: Decoder) -> None:
@@ -143,10 +149,11 @@ class Engine:
         Under tensor parallelism every rank of the group makes the same call and gets the same completions.
         """
         start = perf_counter()
-        samples = self._samples(requests, step, carried or {})
+        samples = self._samples(requests, integer("step", step), carried or {})
         open_samples = [sum(not sample.finished for sample in group) for group in samples]
-        wanted = len(requests) if enough is None else enough
-        runner, stats = self._awake(), EngineStats(num_pages=self._num_pages)
+        wanted = len(samples) if enough is None else integer("enough", enough, 0)
+        runner = self._awake()
+        stats = self.last_stats = EngineStats(num_pages=self._num_pages)
         pages = PageAllocator(self._num_pages, self.page_size)
         scheduler = Scheduler(
             [group for members in samples for group in _groups(members)],
@@ -162,6 +169,8 @@ class Engine:
                 open_samples[owner[id(sample)]] -= 1
             if on_finished is not None and finished:
                 on_finished(len(finished))
+                if self.last_stats is not stats:
+                    raise RuntimeError("on_finished called generate, which took this call's cache; use two engines")
 
         while scheduler.unfinished() and open_samples.count(0) < wanted:
             while admitted := scheduler.admit():
@@ -189,7 +198,6 @@ class Engine:
         assert pages.num_free == pages.num_pages, f"{pages.num_pages - pages.num_free} pages leaked"
         stats.preemptions, stats.peak_pages = scheduler.preemptions, pages.peak_used
         stats.seconds = perf_counter() - start
-        self.last_stats = stats
         completions = [sample.completion() for members in samples for sample in members]
         if self.tensor_parallel is not None:
             self.tensor_parallel.assert_equal([(c.ids, c.finish_reason) for c in completions])
@@ -205,25 +213,25 @@ class Engine:
     def _samples(self, requests: Sequence[Request], step: int, carried: Mapping[str, Carried]) -> list[list[Sample]]:
         """The samples of every request, with what they have already."""
         config = self.model.config
-        names = check_requests(
+        asked = check_requests(
             requests,
             vocab_size=config.vocab_size,
             max_positions=config.max_positions,
             kv_tokens=self.kv_tokens,
             has_tokenizer=self.tokenizer is not None,
         )
-        check_carried(requests, names, carried)
+        check_carried(asked, carried, vocab_size=config.vocab_size)
         if not self._weights.current:
             raise ValueError("the engine has no weights to read yet; call swap_weights(model) before generate")
         samples = []
-        for request, name in zip(requests, names, strict=True):
+        for name, request in asked.items():
             began = carried[name].step if name in carried else step
             members = [
                 Sample(request, name, index, draw_seed(self.seed, began, name, index), frozenset(request.stop_ids))
                 for index in range(request.n)
             ]
             for sample, so_far in zip(members, carried[name].completions if name in carried else (), strict=False):
-                sample.ids, sample.logprobs = list(so_far.ids), list(so_far.logprobs)
+                sample.ids, sample.logprobs = list(map(int, so_far.ids)), list(map(float, so_far.logprobs))
                 sample.finish_reason = so_far.finish_reason
             samples.append(members)
         return samples
@@ -243,6 +251,11 @@ class Engine:
                 )
         self._runner.cache.restore()
         return self._runner
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Of a GPU's memory; None on a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def _groups(members: Sequence[Sample]) -> list[Group]:

@@ -69,10 +69,9 @@ class GraphedSteps:
     the cache was allocated: leave 1 to 2 GiB.
 
     A body with collectives (tensor parallelism): all ranks must run the same keys in the same order, within one node
-    (NCCL 2.28.9, torch 2.11's, can hang in graphs across nodes); set before the communicators are made
-    NCCL_GRAPH_MIXING_SUPPORT=0, which forbids uncaptured collectives of the same communicator while a replay is under
-    way, so that it must not be the trainer's, and NCCL_GRAPH_REGISTER=0, since registered buffers that are released and
-    restored make a replay hang.
+    (NCCL 2.28.9, torch 2.11's, can hang in graphs across nodes). init_world sets NCCL_GRAPH_MIXING_SUPPORT=0, which
+    forbids uncaptured collectives of the same communicator while a replay is under way, so that it must not be the
+    trainer's, and NCCL_GRAPH_REGISTER=0, since registered buffers that are released and restored make a replay hang.
     """
 
     def __init__(self, body: Body, max_rows: int, recorder: Recorder) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 from corl.rollout.memory import allocate
 from corl_kernels import store_kv
 
+COPY_BYTES = 2**28  # of pages copied at a time
+
 
 class PageAllocator:
     """Free list and reference counts of the cache's pages; a page is shared by every sequence that reads it."""
@@ -94,6 +96,10 @@ class KVCache:
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy whole pages (source, destination), in every layer."""
-        if copies:
-            sources, destinations = torch.tensor(copies, device=self._pages.device).T
-            self._pages.index_copy_(2, destinations, self._pages.index_select(2, sources))
+        if not copies:
+            return
+        sources, destinations = torch.tensor(copies, device=self._pages.device).T
+        # a rollout starts with hundreds of copies; between the two calls they exist twice, 64 MiB each in a 32B model
+        at_once = max(1, COPY_BYTES // (self._pages.nbytes // self._pages.shape[2]))
+        for part, into in zip(sources.split(at_once), destinations.split(at_once), strict=True):
+            self._pages.index_copy_(2, into, self._pages.index_select(2, part))

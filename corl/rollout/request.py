@@ -1,10 +1,14 @@
 """What a caller asks of the engine, what it gets back, and every rule a request can break."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal, Protocol
+from numbers import Real
+from operator import index
+from reprlib import repr as short
+from typing import Any, Literal, Protocol, get_args
 
+TINY, HUGE = 1e-30, 1e30  # of what logits are divided by in fp32, where more would leave infinities and NaN
 FinishReason = Literal["stop", "length", "carried"]
 
 
@@ -72,39 +76,96 @@ def expected_length(request: Request) -> float:
 
 def check_requests(
     requests: Sequence[Request], *, vocab_size: int, max_positions: int, kv_tokens: int, has_tokenizer: bool
-) -> list[str]:
-    """The id of every request, None replaced by its index. Raises ValueError for the first rule broken."""
-    names: dict[str, int] = {}
-    for index, request in enumerate(requests):
-        name = str(index) if request.id is None else request.id
+) -> dict[str, Request]:
+    """Copies of the requests by id, None replaced by the index. Raises ValueError for the first rule broken.
+
+    The copies hold Python's own numbers in tuples: NumPy's small integers wrap around, a tensor's elements equal no
+    int, and a list may change while the engine works.
+    """
+    checked: dict[str, Request] = {}
+    for place, request in enumerate(requests):
+        if not isinstance(request, Request):
+            raise ValueError(f"request {place} is a {type(request).__name__}; give a corl.Request")
+        name = str(place) if request.id is None else request.id
         if not isinstance(name, str):
-            raise ValueError(f"request {index}: id={name!r} must be a string or None")
-        if name in names:
-            raise ValueError(f"request {index}: id={name!r} is also that of request {names[name]}; ids must differ")
-        names[name] = index
-        problem = _own_problem(request, has_tokenizer) or _size_problem(request, vocab_size, max_positions, kv_tokens)
+            raise ValueError(f"request {place}: id={name!r} must be a string or None")
+        if name in checked:
+            twin = list(checked).index(name)
+            raise ValueError(f"request {place}: id={name!r} is also that of request {twin}; ids must differ")
+        own = checked[name] = _own_copy(request, f"request {name!r}: ")
+        problem = _own_problem(own, has_tokenizer) or _size_problem(own, vocab_size, max_positions, kv_tokens)
         if problem:
             raise ValueError(f"request {name!r}: {problem}")
-    return list(names)
+    return checked
 
 
-def check_carried(requests: Sequence[Request], names: Sequence[str], carried: Mapping[str, Carried]) -> None:
+def check_carried(requests: Mapping[str, Request], carried: Mapping[str, Carried], *, vocab_size: int) -> None:
     """Raises ValueError for carried samples that are not those of their request."""
-    by_name = dict(zip(names, requests, strict=True))
     for name, group in carried.items():
-        request = by_name.get(name)
+        request = requests.get(name)
         if request is None:
             raise ValueError(f"carried: {name!r} is the id of no request; ask for it again")
+        integer(f"carried: step of {name!r}", group.step)
         if [c.sample for c in group.completions] != list(range(request.n)):
             raise ValueError(f"carried: request {name!r} has n={request.n}; give its samples 0 to {request.n - 1}")
         for c in group.completions:
             tokens, what = len(c.ids), f"carried: sample {c.sample} of {name!r}"
             if len(c.logprobs) != tokens:
                 raise ValueError(f"{what} has {tokens} ids and {len(c.logprobs)} logprobs; give one for each")
+            if c.finish_reason not in get_args(FinishReason):
+                raise ValueError(f"{what}: finish_reason={c.finish_reason!r} must be one of {get_args(FinishReason)}")
+            if c.finish_reason != "carried" and not tokens:
+                raise ValueError(f"{what} has ended without a token; give it as the engine returned it")
+            wrong = [i for i in integers(f"{what}: ids", c.ids) if not 0 <= i < vocab_size]
+            if wrong:
+                raise ValueError(f"{what} holds {wrong[0]}; ids must lie in [0, {vocab_size})")
             if c.finish_reason == "carried" and tokens >= request.max_tokens:
                 raise ValueError(
-                    f"{what} has {tokens} tokens already, max_tokens is {request.max_tokens}; give the one it began with"
+                    f"{what} has {tokens} tokens already, max_tokens is {request.max_tokens}; use the one it began with"
                 )
+
+
+def integer(what: str, value: Any, at_least: int | None = None) -> int:
+    """A Python int; ValueError naming `what` for anything that is no integer, or below `at_least`."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise ValueError(f"{what}={value!r} must be an integer") from None
+    if at_least is not None and number < at_least:
+        raise ValueError(f"{what}={value} must be at least {at_least}")
+    return number
+
+
+def integers(what: str, values: Any) -> tuple[int, ...]:
+    """Of a sequence, an array or a tensor of one dimension."""
+    try:
+        return tuple(map(index, values.tolist() if hasattr(values, "tolist") else values))
+    except TypeError:
+        raise ValueError(f"{what}={short(values)} must be a sequence of integers") from None
+
+
+def _number(what: str, value: Any) -> float:
+    if not isinstance(value, Real):
+        raise ValueError(f"{what}={value!r} must be a number")
+    return float(value)
+
+
+def _own_copy(request: Request, who: str) -> Request:
+    expected, strings = request.expected_tokens, request.stop_strings
+    if isinstance(strings, str) or not isinstance(strings, Iterable):
+        raise ValueError(f"{who}stop_strings={strings!r} must be a sequence of non-empty strings")
+    return replace(
+        request,
+        prompt_ids=integers(who + "prompt_ids", request.prompt_ids),
+        n=integer(who + "n", request.n),
+        max_tokens=integer(who + "max_tokens", request.max_tokens),
+        temperature=_number(who + "temperature", request.temperature),
+        top_k=integer(who + "top_k", request.top_k),
+        top_p=_number(who + "top_p", request.top_p),
+        stop_ids=integers(who + "stop_ids", request.stop_ids),
+        stop_strings=tuple(strings),
+        expected_tokens=None if expected is None else _number(who + "expected_tokens", expected),
+    )
 
 
 def _own_problem(request: Request, has_tokenizer: bool) -> str | None:
@@ -115,15 +176,15 @@ def _own_problem(request: Request, has_tokenizer: bool) -> str | None:
         return f"n={request.n} must be at least 1"
     if request.max_tokens < 1:
         return f"max_tokens={request.max_tokens} must be at least 1"
-    if not (isfinite(request.temperature) and request.temperature >= 0):
-        return f"temperature={request.temperature} must be a finite number >= 0 (0 is greedy)"
-    if request.top_k < 0:
-        return f"top_k={request.top_k} must be >= 0 (0 keeps every token)"
-    if not 0 < request.top_p <= 1:
-        return f"top_p={request.top_p} must lie in (0, 1] (1 keeps every token)"
+    if not (request.temperature == 0 or TINY <= request.temperature <= HUGE):
+        return f"temperature={request.temperature} must be 0 (greedy) or lie in [{TINY}, {HUGE}]"
+    if not 0 <= request.top_k < 2**63:
+        return f"top_k={request.top_k} must be >= 0 (0 keeps every token) and fit into 64 bits"
+    if not TINY <= request.top_p <= 1:
+        return f"top_p={request.top_p} must lie in (0, 1], above {TINY} (1 keeps every token)"
     if expected is not None and not (isfinite(expected) and expected >= 0):
         return f"expected_tokens={expected} must be a finite number >= 0 or None"
-    if isinstance(request.stop_strings, str) or not all(isinstance(s, str) and s for s in request.stop_strings):
+    if not all(isinstance(string, str) and string for string in request.stop_strings):
         return f"stop_strings={request.stop_strings!r} must be a sequence of non-empty strings"
     if request.stop_strings and not has_tokenizer:
         return "stop_strings need text; give Engine(..., tokenizer=...) or use stop_ids"

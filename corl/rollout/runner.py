@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from weakref import WeakMethod
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 from corl.model.attention import packed_attention
 from corl.model.exact import exact_decode_attention
 from corl.rollout.decode_batch import DecodeBatch, is_truncated, page_table, sampling_state
-from corl.rollout.graphs import make_steps
+from corl.rollout.graphs import Body, make_steps
 from corl.rollout.kv_cache import KVCache
 from corl.rollout.sample import Group, Sample
 from corl.rollout.weights import Weights
@@ -18,6 +19,18 @@ from corl_kernels import linear_logprobs, paged_attention_decode, sample_tokens
 
 # T packed tokens, G groups, B samples, D hidden, H query heads, K kv heads, E head dim, V vocab
 Drawn = list[tuple[list[int], list[float]]]  # per step the next token and its logprob of every row
+
+
+def _weakly(step: Body) -> Body:
+    """A method that does not keep its object: the memory of a dropped engine must not wait for the collector."""
+    method = WeakMethod(step)
+
+    def call(rows: int, truncated: bool) -> None:
+        bound = method()
+        assert bound is not None, "the runner of these steps is gone"
+        bound(rows, truncated)
+
+    return call
 
 
 class Runner:
@@ -31,11 +44,11 @@ class Runner:
         self.device, self.dtype = weight.device, weight.dtype
         self.cache = KVCache(shape, dtype=self.dtype, device=self.device)
         self.batch = DecodeBatch(max_seqs, max_pages, steps, page_size, self.device)
-        self.steps = make_steps(self._step, max_seqs, self.device)
+        self.steps = make_steps(_weakly(self._step), max_seqs, self.device)
         self._width = max_pages
 
     def close(self) -> None:
-        """Free everything now: `steps` holds a method of this object, so dropping it would wait for the collector."""
+        """Free everything now, whoever still holds this object."""
         self.steps.forget()
         self.cache.close()
 

@@ -52,7 +52,7 @@ class Sample:
         assert tokenizer is not None, "check_requests lets no stop string through without one"
         # every token of a match holds at least one of its bytes; 4 more, since a tokenizer may trim the text's start
         strings = self.request.stop_strings
-        text = tokenizer.decode(self.ids[-max(len(string.encode()) for string in strings) - 4 :])
+        text = tokenizer.decode(self.ids[-max(len(string.encode(errors="surrogatepass")) for string in strings) - 4 :])
         return any(string in text for string in strings)
 
 

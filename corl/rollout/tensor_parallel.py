@@ -51,7 +51,7 @@ class TensorParallel:
         if self.buffer is None or x.nbytes > self.buffer.nbytes:
             dist.all_reduce(x, group=self.group)
             return x
-        shared = self.buffer[: x.nbytes].view(x.dtype).view(x.shape)
+        shared = self.buffer.narrow(0, 0, x.nbytes).view(x.dtype).view(x.shape)
         if x.nbytes <= ONE_SHOT_BYTES:
             return torch.ops.symm_mem.one_shot_all_reduce_copy(shared, x, "sum", self.group.group_name)
         shared.copy_(x)

@@ -78,7 +78,7 @@ def make_weights(
 ) -> Weights:
     """The weights of an engine for `model`; those of a plain model are current at once.
 
-    Raises ValueError when shared weights are asked to be slices.
+    Raises ValueError for another kind, and when shared weights are asked to be slices.
     """
     if kind == "shared":
         if tensor_parallel is not None:
@@ -87,6 +87,8 @@ def make_weights(
                 "slices to read; use weights='arena'"
             )
         return SharedWeights(model)
+    if kind != "arena":
+        raise ValueError(f"weights={kind!r} must be 'shared' or 'arena'")
     device = model.head_weight.device
     weights = ArenaWeights(model.config, dtype=compute_dtype(model), device=device, tensor_parallel=tensor_parallel)
     if not is_sharded(model):

@@ -63,6 +63,10 @@ class Data:
     held_out: list[Prompt]
     traces: list[Trace]
     encoded_traces: list[tuple[list[int], int]] = field(default_factory=list)  # ids and prompt length of each
+    longest_train: int = field(init=False, default=0)  # tokens of the longest training prompt
+
+    def __post_init__(self) -> None:
+        self.longest_train = max((len(prompt.ids) for prompt in self.train), default=0)
 
 
 @dataclass(slots=True)
@@ -88,8 +92,12 @@ class Session:
 
     def trainer(self, optim: Optim, total_steps: int) -> Trainer:
         """A trainer with a fresh optimiser, or with the one of the checkpoint this run was resumed from."""
+        self.leave_rollout()  # an evaluation may have been the last to use the memory
         keep = weights_mode(self.config) == "shared"
-        trainer = Trainer(self.decoder, self.parameters, self.world, optim, total_steps, keep_gathered=keep)
+        shard = self.config.parallel.reshard_after_forward
+        trainer = Trainer(
+            self.decoder, self.parameters, self.world, optim, total_steps, keep_gathered=keep, shard_gradients=shard
+        )
         if self.resume_optimizer_from is not None:
             tensors = optimizer_tensors(self.parameters, trainer.optimizer)
             load_tensors(self.resume_optimizer_from, {f"optimizer.{k}": v for k, v in tensors.items()})

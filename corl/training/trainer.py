@@ -47,11 +47,16 @@ class Trainer:
         total_steps: int,
         *,
         keep_gathered: bool = False,
+        shard_gradients: bool = False,
     ) -> None:
         """keep_gathered: FSDP2 never frees what it has gathered, since an engine reads it in place; it is gathered
-        again, at the same addresses, after every change of the shards."""
+        again, at the same addresses, after every change of the shards.
+        shard_gradients: the gradients of every micro-batch are summed over the ranks, and what was gathered is freed.
+        Without it a rank holds whole fp32 gradients and whole weights between micro-batches: 180 GiB of a 32B model."""
+        assert not (keep_gathered and shard_gradients), "the one keeps what the other frees"
         self.decoder, self.parameters, self.world = decoder, parameters, world
         self.optim, self.total_steps, self.keep_gathered = optim, total_steps, keep_gathered
+        self.shard_gradients = shard_gradients
         self.optimizer = build_optimizer(parameters, optim)
 
     def forward(self, batch: MicroBatch, head: Head, *, one_of_several: bool = False) -> HeadOutput:
@@ -89,9 +94,10 @@ class Trainer:
         """
         lr = learning_rate(self.optim, step, self.total_steps)
         losses, outputs = [], []
+        alone = self.shard_gradients or len(batches) == 1
         for i, batch in enumerate(batches):
-            self._gradient_sync(last=i == len(batches) - 1)
-            output = self.forward(batch, make_head(batch), one_of_several=len(batches) > 1)
+            self._gradient_sync(last=alone or i == len(batches) - 1)
+            output = self.forward(batch, make_head(batch), one_of_several=not alone)
             output[0].backward()
             losses.append(output[0].detach())
             outputs.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in output))
@@ -112,8 +118,8 @@ class Trainer:
         return Update(loss, grad_norm, lr, applied, bad_items, outputs)
 
     def _gradient_sync(self, *, last: bool) -> None:
-        """Gradients stay on their rank until the last micro-batch, whose backward sums them over the ranks at once and
-        frees what was gathered."""
+        """Gradients stay on their rank until the last micro-batch of a sum over the ranks, whose backward makes the sum
+        and frees what was gathered."""
         for module in fsdp_modules(self.decoder):
             module.set_is_last_backward(last)
             module.set_requires_gradient_sync(last, recurse=False)

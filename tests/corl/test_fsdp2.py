@@ -135,10 +135,11 @@ def _sharded(world, tied, dtype, reshard):
     return decoder, parameters
 
 
-def _train(world, tied, dtype, keep):
+def _train(world, tied, dtype, keep, shard_gradients=False):
     """Three updates of several micro-batches, scoring in between; returns what was seen, and the weights."""
     decoder, parameters = _sharded(world, tied, dtype, reshard=not keep)
-    trainer = Trainer(decoder, parameters, world, Optim(lr=0.05, eps=1e-3), 10, keep_gathered=keep)
+    how = {"keep_gathered": keep, "shard_gradients": shard_gradients}
+    trainer = Trainer(decoder, parameters, world, Optim(lr=0.05, eps=1e-3), 10, **how)
     shares = pack(SEQUENCES, 24, world.size)
     batches = [micro_batch(share, world.device) for share in shares[world.rank]]
     assert len(batches) > 1
@@ -168,6 +169,9 @@ def _worker() -> None:
             assert all(torch.equal(kept_weights[name], weight) for name, weight in freed_weights.items())
             losses = [loss for loss, _, _ in kept]
             assert len(set(losses)) == 3, losses
+            summed, _ = _train(world, tied, dtype, keep=False, shard_gradients=True)
+            assert summed[0][0] == kept[0][0]
+            assert summed[0][1] == pytest.approx(kept[0][1], rel=1e-5 if dtype == torch.float32 else 1e-2)
 
     decoder, _ = _sharded(world, False, torch.bfloat16, reshard=True)
     for parameter in sharded_parameters(decoder):

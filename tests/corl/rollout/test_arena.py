@@ -55,6 +55,14 @@ def test_copies_stay_where_they_are_and_outlive_the_model(config, dtype):
         assert addresses == [parameter.data_ptr() for parameter in weights.decoder.parameters()]
 
 
+def test_an_arena_made_in_inference_mode_is_refreshed_outside_of_it():
+    with torch.inference_mode():
+        weights = ArenaWeights(QWEN2, dtype=torch.float32, device=CPU)
+    model = whole(QWEN2, 0)
+    weights.refresh(model)
+    weights.verify(model)
+
+
 def test_released_copies_come_back_with_the_next_refresh_alone():
     model = whole(QWEN2, 0)
     weights = ArenaWeights(QWEN2, dtype=torch.float32, device=CPU)

@@ -1,11 +1,17 @@
+import gc
 import random
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from corl.model.attention import packed_attention
+from corl.model.decoder import Decoder
 from corl.model.score import score
+from corl.parallel import shard_decoder
+from corl.rollout import engine as engine_module
 from corl.rollout.engine import Engine
 from corl.rollout.request import Carried, Completion, Request
 from corl.rollout.weights import head_logits
@@ -185,6 +191,10 @@ def test_a_bad_request_stops_the_call_before_anything_is_generated(decoder):
         ({"page_size": 0}, "page_size=0"),
         ({"prefill_tokens": 0}, "prefill_tokens=0"),
         ({"kv_tokens": 255}, "kv_tokens=255 holds no page"),
+        ({"max_seqs": 4.0}, "max_seqs=4.0 must be an integer"),
+        ({"kv_tokens": "1024"}, "kv_tokens='1024' must be an integer"),
+        ({"seed": None}, "seed=None must be an integer"),
+        ({"weights": "both"}, "weights='both' must be 'shared' or 'arena'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -193,12 +203,107 @@ def test_bad_settings(decoder, options, message):
         Engine(decoder, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"step": 1.0}, "step=1.0 must"), ({"enough": -1}, "enough=-1 must"), ({"enough": 0.5}, "enough=0.5 must")],
+    ids=str,
+)
+def test_bad_arguments_of_generate(decoder, options, message):
+    with pytest.raises(ValueError, match=message):
+        Engine(decoder, **ROOMY).generate([Request([1], max_tokens=3)], **options)
+
+
+def test_only_a_decoder_is_a_model():
+    with pytest.raises(ValueError, match="model is a str; give the Decoder that corl.load_model returns"):
+        Engine("checkpoints/step_10")
+
+
+def test_arguments_may_be_of_other_libraries(decoder):
+    expected = Engine(decoder, seed=1, **ROOMY).generate(make_requests(stop_ids=[3, 11]), step=2)
+    engine = Engine(decoder, seed=np.int64(1), max_seqs=np.uint8(200), kv_tokens=np.int64(4096), page_size=np.uint8(8))
+    requests = [replace(r, prompt_ids=torch.tensor(r.prompt_ids)) for r in make_requests(stop_ids=np.array([3, 11]))]
+    assert_same(by_key(engine.generate(iter(requests), step=np.int32(2))), by_key(expected))
+
+
+def test_lists_that_the_caller_changes_meanwhile_change_nothing(decoder):
+    expected = Engine(decoder, max_seqs=5, **TIGHT).generate(make_requests())
+    requests = [replace(request, prompt_ids=list(request.prompt_ids)) for request in make_requests()]
+
+    def change(_):
+        for request in requests:
+            request.prompt_ids.append(7)
+
+    assert Engine(decoder, max_seqs=5, **TIGHT).generate(requests, on_finished=change) == expected
+
+
+def test_an_interrupted_call_leaves_the_engine_in_order(decoder):
+    engine = Engine(decoder, max_seqs=5, steps_per_read=3, **TIGHT)
+    expected = engine.generate(make_requests())
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(make_requests(stop_ids=(3, 11)), on_finished=interrupt)
+    assert engine.generate(make_requests()) == expected
+
+
+def test_generate_within_generate_is_refused(decoder):
+    """It would overwrite the cache that the outer call goes on with."""
+    engine = Engine(decoder, max_seqs=5, **ROOMY)
+    with pytest.raises(RuntimeError, match="use two engines"):
+        engine.generate(make_requests(), on_finished=lambda _: engine.generate([Request([9] * 20, max_tokens=20)]))
+
+
+def test_ids_and_stop_strings_that_are_no_utf8(decoder):
+    tokenizer = LettersTokenizer()
+    engine = Engine(decoder, tokenizer=tokenizer, **ROOMY)
+    completions = engine.generate([Request(PROMPTS[1], max_tokens=4, id="\ud800", stop_strings=("\udc80",))])
+    assert [(c.id, len(c.ids)) for c in completions] == [("\ud800", 4)]
+
+
+def test_a_dropped_engine_frees_its_cache_at_once(decoder):
+    """Not when the collector comes by: the next engine wants the memory."""
+    engine = Engine(decoder, **ROOMY)
+    engine.generate(make_requests())
+    runner = weakref.ref(engine._runner)
+    gc.disable()
+    try:
+        del engine
+        assert runner() is None
+    finally:
+        gc.enable()
+
+
+def test_training_goes_on_after_generation(make_decoder):
+    """Nothing that generate leaves behind is an inference tensor, and nothing in the model has changed."""
+    model, untouched = make_decoder().train(), make_decoder().train()
+    Engine(model, **ROOMY).generate(make_requests())
+    ids, cu_seqlens = torch.tensor(PROMPTS[4]), torch.tensor([0, 30]).int()
+    for decoder in (model, untouched):
+        decoder(ids, torch.arange(30), packed_attention(cu_seqlens, 30)).square().sum().backward()
+    for parameter, expected in zip(model.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(parameter.grad, expected.grad)
+
+
 def test_default_cache(make_decoder):
     assert Engine(make_decoder(max_positions=512), max_seqs=4).kv_tokens == 4 * 512
     assert Engine(make_decoder(max_positions=8192), max_seqs=4).kv_tokens == 4 * 4096
     assert Engine(make_decoder(max_positions=100), max_seqs=1).kv_tokens == 256  # one page at least
     bytes_per_token = 2 * 2 * 2 * 8 * 4
     assert Engine(make_decoder(max_positions=8192), max_seqs=2048).kv_tokens == 2**30 // bytes_per_token
+
+
+@pytest.mark.parametrize("weights", ["shared", "arena"])
+def test_default_cache_of_a_gpu(world, make_decoder, monkeypatch, weights):
+    """Of sharded weights that nobody has gathered yet: in the dtype and beside the bytes that they will have then."""
+    monkeypatch.setattr(engine_module, "_free_bytes", lambda device: 10**9)
+    with torch.device("meta"):
+        model = Decoder(make_decoder().config)
+    parameters = shard_decoder(model, world, compute_dtype=torch.bfloat16, reshard_after_forward=True)
+    gathered = sum(2 * p.numel() for p in parameters.values()) if weights == "shared" else 0
+    engine = Engine(model, weights=weights, reserved_bytes=10**8, page_size=1)
+    assert engine.kv_tokens == int(0.8 * (9 * 10**8 - gathered)) // (2 * 2 * 2 * 8 * 2)
 
 
 def test_sleep_gives_the_cache_back_and_generate_wakes(decoder):
@@ -309,8 +414,12 @@ def test_a_complete_group_that_is_carried_costs_nothing(decoder):
         ({"a": Carried(0, [])}, "n=2; give its samples 0 to 1"),
         ({"a": Carried(0, [Completion("a", k, [1], [], "carried") for k in range(2)])}, "1 ids and 0 logprobs"),
         ({"a": Carried(0, [Completion("a", k, [1] * 4, [0.0] * 4, "carried") for k in range(2)])}, "max_tokens is 4"),
+        ({"a": Carried(0, [Completion("a", k, [61], [0.0], "carried") for k in range(2)])}, r"holds 61; .* \[0, 61\)"),
+        ({"a": Carried(0, [Completion("a", k, [1], [0.0], "done") for k in range(2)])}, "finish_reason='done'"),
+        ({"a": Carried(0, [Completion("a", k, [], [], "stop") for k in range(2)])}, "ended without a token"),
+        ({"a": Carried(None, [Completion("a", k, [1], [0.0], "carried") for k in range(2)])}, "step of 'a'=None must"),
     ],
-    ids=["unknown", "samples", "logprobs", "length"],
+    ids=["unknown", "samples", "logprobs", "length", "vocabulary", "reason", "empty", "step"],
 )
 def test_wrong_carried_samples(decoder, carried, message):
     with pytest.raises(ValueError, match=message):

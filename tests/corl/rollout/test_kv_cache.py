@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from corl.rollout import kv_cache
 from corl.rollout.kv_cache import KVCache, PageAllocator
 
 
@@ -27,6 +28,19 @@ def test_misuse_is_a_bug():
 @pytest.mark.parametrize(("tokens", "count"), [(0, 0), (1, 1), (16, 1), (17, 2)])
 def test_pages_for(tokens, count):
     assert PageAllocator(1, 16).pages_for(tokens) == count
+
+
+def test_many_pages_are_copied_a_few_at_a_time(monkeypatch):
+    cache = KVCache((2, 9, 4, 2, 5), dtype=torch.float32, device=torch.device("cpu"))
+    cache._pages.normal_()
+    before = cache._pages.clone()
+    monkeypatch.setattr(kv_cache, "COPY_BYTES", 2 * 2 * 2 * 4 * 2 * 5 * 4 + 1)  # two pages of both layers
+    sizes, select = [], torch.Tensor.index_select
+    monkeypatch.setattr(torch.Tensor, "index_select", lambda x, dim, at: sizes.append(len(at)) or select(x, dim, at))
+    cache.copy_pages([(0, 4), (0, 5), (1, 6), (2, 7), (3, 8)])
+    assert sizes == [2, 2, 1]
+    assert torch.equal(cache._pages, before[:, :, [0, 1, 2, 3, 0, 0, 1, 2, 3]])
+    cache.copy_pages([])
 
 
 def test_written_slots_are_read_and_copied_as_pages():

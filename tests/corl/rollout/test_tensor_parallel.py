@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from corl.model.attention import packed_attention
 from corl.model.config import ModelConfig
@@ -17,6 +19,7 @@ from corl.rollout.engine import Engine
 from corl.rollout.head import head_logits
 from corl.rollout.request import Request
 from corl.rollout.tensor_parallel import (
+    BUFFER_BYTES,
     TensorParallel,
     check_tensor_parallel,
     cut_of,
@@ -110,6 +113,45 @@ def test_groups_fill_the_world_and_lie_on_one_machine(monkeypatch, ranks, on_mac
 
 def test_one_rank_needs_no_group():
     assert tensor_parallel_group(SimpleNamespace(size=3, rank=1, device=CPU), 1) is None
+
+
+class Calls(TorchDispatchMode):
+    """The names of the operators that were called, with arguments that fit their schemas."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        if self.names[-1] == "two_shot_all_reduce_":  # in place; it has no fake kernel
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "operator"),
+    [
+        (1, torch.bfloat16, "one_shot_all_reduce_copy"),
+        (64, torch.bfloat16, "one_shot_all_reduce_copy"),
+        (64, torch.float32, "two_shot_all_reduce_"),
+        (1024, torch.bfloat16, "two_shot_all_reduce_"),
+        (1025, torch.bfloat16, "nccl"),
+    ],
+)
+def test_sums_on_a_gpu_by_size(monkeypatch, rows, dtype, operator):
+    """Without one: torch's fake tensors check the operators' schemas, shapes and dtypes, not what they compute."""
+    reduced = []
+    monkeypatch.setattr(dist, "all_reduce", lambda x, group: reduced.append(x))
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, other: self)  # which asks for the device
+    with FakeTensorMode(), Calls() as calls:
+        buffer = torch.empty(BUFFER_BYTES, dtype=torch.uint8, device="cuda")
+        parallel = TensorParallel(SimpleNamespace(group_name="group"), 0, 2, buffer)
+        x = torch.empty(rows, 4096, dtype=dtype, device="cuda")
+        total = parallel.all_reduce(x)
+    assert (total.shape, total.dtype, total.device) == (x.shape, dtype, x.device)
+    assert [name for name in calls.names if "all_reduce" in name] == ([operator] if operator != "nccl" else [])
+    assert len(reduced) == (operator == "nccl")
 
 
 @pytest.mark.slow

@@ -55,9 +55,11 @@ def test_the_same_is_sampled_and_evaluated(runs):
 
 @pytest.mark.slow
 def test_losses_are_alike(runs):
-    """Bit for bit, since the samples are: what the engine computes in another order is not in this loss."""
-    arena = lines_of(runs["arena"])
-    for mode in ("shared", "sliced"):
-        for key in ("losses", "grad_norms"):
-            assert [line[key] for line in lines_of(runs[mode])] == [line[key] for line in arena], (mode, key)
-    assert all(loss for line in arena for loss in line["losses"])
+    """Bit for bit, since the samples are: what the engine computes in another order is not in this loss. Where weights
+    are freed after the forward, every micro-batch's gradients are summed over the ranks: another order of the sums."""
+    for key in ("losses", "grad_norms"):
+        arena, shared, sliced = ([line[key] for line in lines_of(runs[mode])] for mode in MODES)
+        assert shared == sliced, key
+        for step, expected in zip(arena, shared, strict=True):
+            assert step == pytest.approx(expected, rel=1e-4, abs=1e-6), key
+    assert all(loss for line in lines_of(runs["arena"]) for loss in line["losses"])

@@ -1,8 +1,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from corl.config import Checkpoint, Eval
+from corl.config import Checkpoint, Eval, Optim
+from corl.parallel import World
+from corl.training import session as session_module
 from corl.training.session import BadStepsError, Session
 from corl.training.trainer import Update
 
@@ -23,6 +26,25 @@ def test_only_applied_updates_are_counted(make_session):
         session.stop_if_stuck(update(False))
     state.begin("rl2")
     assert (state.stage, state.updates, state.policy_version, state.bad_streak) == ("rl2", 0, 2, 0)
+
+
+@pytest.mark.parametrize(("reshard", "weights"), [(True, "arena"), (False, "shared"), (False, "arena")])
+def test_a_trainer_holds_what_the_config_says_and_takes_over_the_engines_memory(
+    make_session, monkeypatch, reshard, weights
+):
+    monkeypatch.setattr(session_module, "Trainer", lambda *arguments, **options: options)
+    session = make_session(["easy"], world=World(0, 1, torch.device("cuda"), None))
+    config = session.config
+    session.config = replace(
+        config,
+        parallel=replace(config.parallel, reshard_after_forward=reshard),
+        rollout=replace(config.rollout, weights=weights),
+    )
+    sleeps = []
+    session.solver.engine.sleep = lambda: sleeps.append(True)
+    options = session.trainer(Optim(lr=1e-3), 1)
+    assert options == {"keep_gathered": weights == "shared", "shard_gradients": reshard}
+    assert sleeps
 
 
 def test_held_out_items_are_read_every_so_often_and_the_best_is_remembered(make_session, make_prompt):

@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
 from corl.config import Optim
 from corl.model.attention import packed_attention
+from corl.parallel import fsdp_modules
 from corl.training.batch import TrainSequence, micro_batch
 from corl.training.optimizer import build_optimizer
 from corl.training.trainer import Trainer
@@ -82,13 +84,15 @@ def test_an_update_is_adamw_on_the_unsharded_model(world, make_decoder, make_sha
         assert not torch.allclose(weight, before[name], rtol=0, atol=1e-4), name
 
 
-def test_accumulation_is_the_same_as_one_batch(world, make_sharded):
+@pytest.mark.parametrize("shard_gradients", [False, True])
+def test_accumulation_is_the_same_as_one_batch(world, make_sharded, shard_gradients):
     weights = {}
     # An eps of 1 makes the first step a smooth function of the gradient.
     optim = replace(OPTIM, eps=1.0, lr=0.5)
     for split in ((9,), (4, 5), (1,) * 9, (3, 0, 6)):
         decoder, parameters = make_sharded()
-        update = Trainer(decoder, parameters, world, optim, 10).update(micro_batches(*split), policy_head, 0)
+        trainer = Trainer(decoder, parameters, world, optim, 10, shard_gradients=shard_gradients)
+        update = trainer.update(micro_batches(*split), policy_head, 0)
         weights[split] = update, {name: p.full_tensor().detach().clone() for name, p in parameters.items()}
     whole, expected = weights.pop((9,))
     for update, found in weights.values():
@@ -98,12 +102,36 @@ def test_accumulation_is_the_same_as_one_batch(world, make_sharded):
             torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
 
 
-def test_bf16_gradients_add_up_in_fp32(world, make_sharded):
+@pytest.mark.parametrize("shard_gradients", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_sharded_gradients_leave_nothing_whole_between_micro_batches(world, make_sharded, dtype, shard_gradients):
+    decoder, parameters = make_sharded(dtype=dtype)
+    trainer = Trainer(decoder, parameters, world, OPTIM, 10, shard_gradients=shard_gradients)
+    left = []
+
+    def looking_head(batch):
+        whole = [p for p in decoder.parameters() if not isinstance(p, DTensor)]
+        groups = [module._get_fsdp_state()._fsdp_param_group for module in fsdp_modules(decoder)]
+        gradients = [p.unsharded_accumulated_grad for group in groups for p in group.fsdp_params]
+        left.append((len(whole), sum(g is not None for g in gradients), sum(p.grad is not None for p in whole)))
+        return policy_head(batch)
+
+    assert trainer.update(micro_batches(3, 2, 4), looking_head, 0).applied
+    assert left[0] == (0, 0, 0)
+    if shard_gradients:
+        assert left[1:] == [(0, 0, 0)] * 2
+    else:
+        assert all(whole == len(parameters) and max(sums, grads) > 0 for whole, sums, grads in left[1:])
+
+
+@pytest.mark.parametrize("shard_gradients", [False, True])
+def test_bf16_gradients_add_up_in_fp32(world, make_sharded, shard_gradients):
     """Eighteen equal micro-batches have nine times the gradient of two; a sum in bf16 would be off by up to 2^-8."""
     norms = []
     for copies in (2, 18):
         decoder, parameters = make_sharded(dtype=torch.bfloat16)
-        update = Trainer(decoder, parameters, world, OPTIM, 10).update(micro_batches(4) * copies, policy_head, 0)
+        trainer = Trainer(decoder, parameters, world, OPTIM, 10, shard_gradients=shard_gradients)
+        update = trainer.update(micro_batches(4) * copies, policy_head, 0)
         norms.append(update.grad_norm)
         assert all(p.dtype == torch.float32 for p in parameters.values())
     assert norms[1] == pytest.approx(9 * norms[0], rel=1e-6)
