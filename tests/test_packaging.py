@@ -59,7 +59,7 @@ def test_wheel_holds_both_packages_and_the_graph(tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"corl/train.py", "corl/rods/embedded/edges.tsv", "corl_kernels/__init__.py"} <= names
+    assert {"corl/train.py", "corl/rods/embedded_chains/edges.tsv", "corl_kernels/__init__.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "kernels/", "bench/"))]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from corl.data.items import DIFFICULTIES, Item
-from corl.rods.graph import NODE_TYPES, Graph, embedded_graph
+from corl.rods.chain_graph import NODE_TYPES, Graph, embedded_graph
 
 QUESTION_PHRASES = (  # for one, two, three hops; the finding follows
     "Which disease explains",

@@ -11,8 +11,8 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from corl.data.prompts import INSTRUCTION_EN
+from corl.rods.chain_graph import embedded_graph
 from corl.rods.embedded_items import QUESTION_PHRASES
-from corl.rods.graph import embedded_graph
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
+from corl.rods.chain_graph import NODE_TYPES, embedded_graph
 from corl.rods.embedded_items import QUESTION_PHRASES, Splits, embedded_items, split_of
-from corl.rods.graph import NODE_TYPES, embedded_graph
 
 GRAPH = embedded_graph()
 

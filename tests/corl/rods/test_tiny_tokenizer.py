@@ -5,8 +5,8 @@ import pytest
 from corl.data.prompts import INSTRUCTION_EN, prompt_messages
 from corl.data.tokenizer import Tokenizer
 from corl.grading import grade
+from corl.rods.chain_graph import embedded_graph
 from corl.rods.embedded_items import QUESTION_PHRASES, embedded_items
-from corl.rods.graph import embedded_graph
 from corl.rods.tiny_tokenizer import save_tiny_tokenizer
 from corl.rods.traces import trace
 

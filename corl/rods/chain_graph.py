@@ -15,7 +15,7 @@ RELATIONS = {  # relation: (type of its head, type of its tail); in this order t
     "treated_with": ("disease", "drug"),
     "can_cause": ("drug", "effect"),
 }
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = Path(__file__).parent / "embedded_chains"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def load_graph(folder: str | Path) -> Graph:
         if (head, relation, tail) in edges:
             raise ValueError(f"{where}: {head!r} {relation} {tail!r} stands here twice; remove one line")
         edges[head, relation, tail] = Edge(head, relation, tail, source)
-    return Graph(folder.name, types, tuple(edges.values()))
+    return Graph("embedded" if folder == EMBEDDED else folder.name, types, tuple(edges.values()))
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from corl.rods.graph import EMBEDDED, NODE_TYPES, RELATIONS, Graph, embedded_graph, load_graph
+from corl.rods.chain_graph import EMBEDDED, NODE_TYPES, RELATIONS, Graph, embedded_graph, load_graph
 
 NODES = "# a comment\nname\ttype\ncough\tfinding\nasthma\tdisease\nalbuterol\tdrug\ntremor\teffect\n"
 EDGES = (
