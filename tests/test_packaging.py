@@ -31,7 +31,7 @@ def test_ranges_admit_what_is_supported() -> None:
     assert "triton>=3.6; sys_platform == 'linux'" in dependencies
     assert {"torch>=2.11", "transformers>=5.13"} <= set(dependencies)
     assert PROJECT["project"]["requires-python"] == ">=3.11"
-    assert set(PROJECT["project"]["optional-dependencies"]) == {"cuda", "flash", "llm", "dev"}
+    assert set(PROJECT["project"]["optional-dependencies"]) == {"cuda", "flash", "llm", "wiki", "dev"}
 
 
 def test_kernels_alone_ask_for_the_same_torch_and_triton() -> None:
@@ -59,7 +59,7 @@ def test_wheel_holds_both_packages_and_the_graph(tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"corl/train.py", "corl/rods/embedded_chains/edges.tsv", "corl_kernels/__init__.py"} <= names
+    assert {"corl/train.py", "corl/rods/embedded/edges.tsv", "corl_kernels/__init__.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "kernels/", "bench/"))]
 
 

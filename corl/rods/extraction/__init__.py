@@ -1,0 +1,1 @@
+"""From MediaWiki pages to the graph's files: `corl rods extract SRC --out DIR`."""
