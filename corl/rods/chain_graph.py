@@ -1,127 +1,107 @@
-"""A typed graph of medical facts, read from two small TSV files.
+"""Chains finding -> disease -> drug -> effect, cut out of the embedded graph for the demo's tiny model.
 
-nodes.tsv: name, type. edges.tsv: head, relation, tail, source. Lines that start with "#" are comments; the first other
-line holds the column names. A relation joins one type of node to one other, so a fact in the wrong place is an error.
+A name plays one role. One that is a finding of some diseases and an effect of some drugs plays the more frequent of the
+two. A name that holds another one is left out, since the demo's tokenizer reads whole names.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
 
-NODE_TYPES = ("finding", "disease", "drug", "effect")
-RELATIONS = {  # relation: (type of its head, type of its tail); in this order they form a chain
-    "suggests": ("finding", "disease"),
-    "treated_with": ("disease", "drug"),
-    "can_cause": ("drug", "effect"),
-}
-EMBEDDED = Path(__file__).parent / "embedded_chains"
+from corl.rods.graph import EMBEDDED, FINDINGS, load_graph
+
+ROLES = ("finding", "disease", "drug", "effect")
+PER_ROLE = 40  # names; with hundreds a tiny model needs longer than a demo may take (bench/LOG.md)
+FINDING_RELATIONS = tuple(f"has_{kind}" for kind in FINDINGS)
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
-    head: str
-    relation: str
-    tail: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Checked nodes and edges in file order; `hash` names the content, whatever the order of the lines."""
+class ChainGraph:
+    """The roles of the names and the facts that lead from each role to the next."""
 
     name: str
-    types: dict[str, str]  # node name -> type
-    edges: tuple[Edge, ...]
-    hash: str = field(init=False)
+    hash: str  # of the graph it was cut from
+    roles: dict[str, str]  # name -> role
+    edges: tuple[tuple[str, str], ...]
     _tails: dict[str, list[str]] = field(init=False, repr=False)
     _heads: dict[str, list[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        tails: dict[str, list[str]] = {name: [] for name in self.types}
-        heads: dict[str, list[str]] = {name: [] for name in self.types}
-        for edge in self.edges:
-            tails[edge.head].append(edge.tail)
-            heads[edge.tail].append(edge.head)
-        rows = [*self.types.items(), *((edge.head, edge.relation, edge.tail) for edge in self.edges)]
-        content = "\n".join(sorted("\t".join(row) for row in rows))
-        object.__setattr__(self, "hash", hashlib.sha256(content.encode()).hexdigest()[:16])
+        tails: dict[str, list[str]] = {name: [] for name in self.roles}
+        heads: dict[str, list[str]] = {name: [] for name in self.roles}
+        for head, tail in self.edges:
+            tails[head].append(tail)
+            heads[tail].append(head)
         object.__setattr__(self, "_tails", tails)
         object.__setattr__(self, "_heads", heads)
 
-    def of_type(self, node_type: str) -> list[str]:
-        """Names of all nodes of a type."""
-        return [name for name, its_type in self.types.items() if its_type == node_type]
+    def of_role(self, role: str) -> list[str]:
+        """Names of a role."""
+        return [name for name, its_role in self.roles.items() if its_role == role]
 
     def tails(self, head: str) -> list[str]:
-        """What a node leads to; a node's type allows one outgoing relation only."""
+        """What a name leads to."""
         return self._tails[head]
 
     def heads(self, tail: str) -> list[str]:
-        """What leads to a node."""
+        """What leads to a name."""
         return self._heads[tail]
 
     def reach(self, start: str, hops: int) -> set[str]:
-        """Every node at the end of a path of exactly `hops` facts from `start`."""
+        """Every name at the end of a path of exactly `hops` facts from `start`."""
         reached = {start}
         for _ in range(hops):
             reached = {tail for head in reached for tail in self._tails[head]}
         return reached
 
 
-def embedded_graph() -> Graph:
-    """The teaching graph that comes with the package: 96 nodes, 150 facts without sources, not clinically reviewed."""
-    return load_graph(EMBEDDED)
+@cache
+def chain_graph(per_role: int = PER_ROLE) -> ChainGraph:
+    """The chains of the embedded graph, from its strong edges, with up to `per_role` names of each role."""
+    graph = load_graph(EMBEDDED)
+    diseases = [graph.names[node] for node in graph.of_type("disease").tolist()]
+    shown = [
+        (finding, disease)
+        for disease in diseases
+        for relation in FINDING_RELATIONS
+        for finding in graph.tails_of(disease, relation, strong=True)
+    ]
+    treated = [(d, drug) for d in diseases for drug in graph.tails_of(d, "treated_with_drug", strong=True)]
+    drugs = sorted({drug for _, drug in treated})
+    caused = [(drug, effect) for drug in drugs for effect in graph.tails_of(drug, "has_side_effect", strong=True)]
+
+    as_finding, as_effect = Counter(finding for finding, _ in shown), Counter(effect for _, effect in caused)
+    names = {*as_finding, *as_effect, *diseases, *drugs}
+    whole = {name for name in names if not any(other in name for other in names if other != name)}
+    others = {*diseases, *drugs}
+    effects = {n for n in whole & set(as_effect) if as_effect[n] >= as_finding[n]} - others
+    findings = (whole & set(as_finding)) - effects - others
+
+    # From the end to the start, so that a name kept leads on to one kept of the next role; the best linked ones.
+    facts: list[tuple[str, str]] = []
+    onward = _most_frequent((effect for _, effect in caused), effects, per_role)
+    for layer, members in ((caused, whole & set(drugs)), (treated, whole & set(diseases)), (shown, findings)):
+        leading = [(head, tail) for head, tail in layer if tail in onward]
+        onward = _most_frequent((head for head, _ in leading), members, per_role)
+        facts = [fact for fact in leading if fact[0] in onward] + facts
+    edges = _through(facts, findings, effects)
+    used = {name for edge in edges for name in edge}
+    by_role = zip(ROLES, (findings, set(diseases), set(drugs), effects), strict=True)
+    roles = {name: role for role, members in by_role for name in sorted(members & used)}
+    return ChainGraph(graph.name, graph.hash, roles, tuple(edges))
 
 
-def load_graph(folder: str | Path) -> Graph:
-    """Read `folder`/nodes.tsv and `folder`/edges.tsv; the folder's name is the graph's.
-
-    Raises ValueError naming file and line for an unreadable file, wrong columns, an empty field, an unknown type or
-    relation, an edge whose end is no node or has the wrong type, and a node or edge that stands there twice.
-    """
-    folder = Path(folder)
-    types: dict[str, str] = {}
-    for where, (name, node_type) in _rows(folder / "nodes.tsv", ("name", "type")):
-        if node_type not in NODE_TYPES:
-            raise ValueError(f"{where}: unknown type {node_type!r}; use one of {', '.join(NODE_TYPES)}")
-        if name in types:
-            raise ValueError(f"{where}: node {name!r} stands here twice; remove one line")
-        types[name] = node_type
-
-    edges: dict[tuple[str, str, str], Edge] = {}
-    for where, (head, relation, tail, source) in _rows(folder / "edges.tsv", ("head", "relation", "tail", "source")):
-        if relation not in RELATIONS:
-            raise ValueError(f"{where}: unknown relation {relation!r}; use one of {', '.join(RELATIONS)}")
-        for role, name, wanted in zip(("head", "tail"), (head, tail), RELATIONS[relation], strict=True):
-            if name not in types:
-                raise ValueError(f"{where}: {role} {name!r} is no node; add it to nodes.tsv or correct the name")
-            if types[name] != wanted:
-                raise ValueError(f"{where}: {role} {name!r} has type {types[name]}; {relation} needs a {wanted}")
-        if (head, relation, tail) in edges:
-            raise ValueError(f"{where}: {head!r} {relation} {tail!r} stands here twice; remove one line")
-        edges[head, relation, tail] = Edge(head, relation, tail, source)
-    return Graph("embedded" if folder == EMBEDDED else folder.name, types, tuple(edges.values()))
+def _most_frequent(names: Iterable[str], members: set[str], limit: int) -> set[str]:
+    counts = Counter(name for name in names if name in members)
+    return set(sorted(counts, key=lambda name: (-counts[name], name))[:limit])
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """("file, line n", fields) of every row below the column names."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); give a folder with nodes.tsv and edges.tsv") from error
-    header_seen = False
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        where, fields = f"{path}, line {number}", line.split("\t")
-        if not header_seen:
-            if tuple(fields) != columns:
-                raise ValueError(f"{where}: columns are {fields}; the first line must be {', '.join(columns)} (tabs)")
-            header_seen = True
-            continue
-        if len(fields) != len(columns) or any(not text or text != text.strip() for text in fields):
-            raise ValueError(f"{where}: {line!r} needs {len(columns)} filled, trimmed fields: {', '.join(columns)}")
-        yield where, fields
-    if not header_seen:
-        raise ValueError(f"{path} is empty; the first line must be {', '.join(columns)} (tabs)")
+def _through(facts: list[tuple[str, str]], findings: set[str], effects: set[str]) -> list[tuple[str, str]]:
+    """The facts that lie on a whole chain: what ends early or starts late is left out, until nothing changes."""
+    while True:
+        leads, led_to = {head for head, _ in facts}, {tail for _, tail in facts}
+        kept = [(h, t) for h, t in facts if (h in findings or h in led_to) and (t in effects or t in leads)]
+        if len(kept) == len(facts):
+            return kept
+        facts = kept

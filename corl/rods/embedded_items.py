@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from corl.data.items import DIFFICULTIES, Item
-from corl.rods.chain_graph import NODE_TYPES, Graph, embedded_graph
+from corl.rods.chain_graph import ROLES, ChainGraph, chain_graph
 
 QUESTION_PHRASES = (  # for one, two, three hops; the finding follows
     "Which disease explains",
@@ -58,7 +58,7 @@ def embedded_items(
     """
     if not 0.0 <= real_share <= 1.0:
         raise ValueError(f"real_share={real_share} is no share; give a number from 0 to 1")
-    graph = embedded_graph()
+    graph = chain_graph()
     counts = zip(Splits._fields, (train, dev, held_out), strict=True)
     return Splits(*(_split_items(graph, seed, split, count, real_share) for split, count in counts))
 
@@ -73,8 +73,8 @@ def split_of(disease: str, drug: str) -> str:
     return "train" if position < 0.7 else "dev" if position < 0.8 else "held_out"
 
 
-def _split_items(graph: Graph, seed: int, split: str, count: int, real_share: float) -> list[Item]:
-    findings, diseases, drugs, effects = map(graph.of_type, NODE_TYPES)
+def _split_items(graph: ChainGraph, seed: int, split: str, count: int, real_share: float) -> list[Item]:
+    findings, diseases, drugs, effects = map(graph.of_role, ROLES)
     pairs = [(disease, drug) for disease in diseases for drug in drugs if split_of(disease, drug) == split]
     known = [(disease, drug) for disease, drug in pairs if drug in graph.tails(disease)]
     real = _Facts(known, graph.heads, graph.tails, veto=True)
@@ -98,7 +98,7 @@ def _split_items(graph: Graph, seed: int, split: str, count: int, real_share: fl
     return items
 
 
-def _draws(rng: np.random.Generator, graph: Graph, hops: int, sources: Sequence[_Facts]) -> Iterator[list[Chain]]:
+def _draws(rng: np.random.Generator, graph: ChainGraph, hops: int, sources: Sequence[_Facts]) -> Iterator[list[Chain]]:
     """Sets of four chains without a common entity, the asked one first; MAX_DRAWS tries of each source in turn."""
     for facts in sources:
         for _ in range(MAX_DRAWS):
@@ -117,7 +117,9 @@ def _draws(rng: np.random.Generator, graph: Graph, hops: int, sources: Sequence[
                 yield chains
 
 
-def _item(rng: np.random.Generator, graph: Graph, item_id: str, chains: list[Chain], hops: int, answer: str) -> Item:
+def _item(
+    rng: np.random.Generator, graph: ChainGraph, item_id: str, chains: list[Chain], hops: int, answer: str
+) -> Item:
     """The item that asks for step `hops` of the first chain, with the gold option at `answer`."""
     facts = [fact for chain in chains for fact in pairwise(chain)]
     gold, *others = (chain[hops] for chain in chains)

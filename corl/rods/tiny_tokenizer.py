@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from corl.data.prompts import INSTRUCTION_EN
-from corl.rods.chain_graph import embedded_graph
+from corl.rods.chain_graph import chain_graph
 from corl.rods.embedded_items import QUESTION_PHRASES
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def save_tiny_tokenizer(folder: str | Path, names: Iterable[str] | None = None) 
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
-    names = list(embedded_graph().types if names is None else names)
+    names = list(chain_graph().roles if names is None else names)
     fixed = [PAD, TURN_START, TURN_END, UNKNOWN, *WORDS, INSTRUCTION_EN, *QUESTION_PHRASES, *ascii_uppercase]
     _check_names(names, fixed)
     vocabulary = {token: id_ for id_, token in enumerate([*fixed, *names])}

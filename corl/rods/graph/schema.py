@@ -24,6 +24,7 @@ NODE_TYPES = (
     "anatomy",
     "risk_factor",
     "specialty",
+    "condition",  # a complication, comorbidity or state that has no profile of its own
 )
 FINDINGS = ("symptom", "sign", "lab_finding", "imaging_finding")
 RARITIES = ("common", "uncommon", "rare")
@@ -50,9 +51,20 @@ _DISEASE = ("disease",)
 _DRUG = ("drug", "drug_class")
 # A page that describes a symptom often carries a disease's box (fever, jaundice), so both stand wherever one does.
 _MANIFESTATION = ("symptom", "sign", "disease")
-_OUTCOME = ("symptom", "sign", "disease", "lab_finding")
-_CAUSE = ("gene", "protein", "pathogen", "mechanism", "risk_factor", "disease", "drug", "drug_class", "anatomy")
-_CONDITION = ("disease", "symptom", "sign", "risk_factor")
+_OUTCOME = ("symptom", "sign", "disease", "lab_finding", "condition")
+_CAUSE = (
+    "gene",
+    "protein",
+    "pathogen",
+    "mechanism",
+    "risk_factor",
+    "condition",
+    "disease",
+    "drug",
+    "drug_class",
+    "anatomy",
+)
+_CONDITION = ("disease", "symptom", "sign", "risk_factor", "condition")
 _TEST = ("lab_test", "imaging", "procedure")
 
 RELATIONS = {

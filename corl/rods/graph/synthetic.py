@@ -28,6 +28,7 @@ _SHARES = {  # of the nodes
     "anatomy": 0.01,
     "risk_factor": 0.015,
     "specialty": 0.005,
+    "condition": 0.0,
 }
 _EDGES = (  # head type, relation, tail type, edges per head, share drawn from the cluster's own pool
     ("disease", "has_symptom", "symptom", 4, 0.8),

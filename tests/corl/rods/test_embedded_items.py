@@ -5,10 +5,10 @@ from itertools import product
 
 import pytest
 
-from corl.rods.chain_graph import NODE_TYPES, embedded_graph
+from corl.rods.chain_graph import ROLES, chain_graph
 from corl.rods.embedded_items import QUESTION_PHRASES, Splits, embedded_items, split_of
 
-GRAPH = embedded_graph()
+GRAPH = chain_graph()
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_the_context_leads_to_the_gold_option_and_to_no_other(made):
 
 
 def typed(name: str, level: int) -> bool:
-    return GRAPH.types[name] == NODE_TYPES[level]
+    return GRAPH.roles[name] == ROLES[level]
 
 
 def test_a_context_is_four_chains_without_a_common_entity(made):
     for item in (item for items in made for item in items):
         facts = facts_of(item)
         names = {*facts, *facts.values()}
-        assert Counter(GRAPH.types[name] for name in names) == dict.fromkeys(NODE_TYPES, 4)
+        assert Counter(GRAPH.roles[name] for name in names) == dict.fromkeys(ROLES, 4)
         assert len(set(facts.values())) == 12
 
 
@@ -96,7 +96,7 @@ def test_splits_share_no_path_of_two_or_more_facts(made):
 
 
 def test_the_split_of_a_pair_is_fixed_and_near_its_share():
-    pairs = list(product(GRAPH.of_type("disease"), GRAPH.of_type("drug")))
+    pairs = list(product(GRAPH.of_role("disease"), GRAPH.of_role("drug")))
     counts = Counter(split_of(*pair) for pair in pairs)
     assert counts["train"] / len(pairs) == pytest.approx(0.7, abs=0.04)
     assert counts["dev"] / len(pairs) == pytest.approx(0.1, abs=0.02)

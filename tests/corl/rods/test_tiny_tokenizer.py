@@ -5,7 +5,7 @@ import pytest
 from corl.data.prompts import INSTRUCTION_EN, prompt_messages
 from corl.data.tokenizer import Tokenizer
 from corl.grading import grade
-from corl.rods.chain_graph import embedded_graph
+from corl.rods.chain_graph import chain_graph
 from corl.rods.embedded_items import QUESTION_PHRASES, embedded_items
 from corl.rods.tiny_tokenizer import save_tiny_tokenizer
 from corl.rods.traces import trace
@@ -76,7 +76,7 @@ def test_every_decoded_trace_is_graded_correct(folder):
 
 
 def test_every_name_is_one_token_and_survives_a_round_trip(tokenizer):
-    for name in embedded_graph().types:
+    for name in chain_graph().roles:
         assert tokenizer.tokenize(name) == [name]
         assert tokenizer.decode(tokenizer.encode(name)) == name
 
@@ -84,7 +84,7 @@ def test_every_name_is_one_token_and_survives_a_round_trip(tokenizer):
 def test_tags_are_ordinary_and_turn_marks_special(tokenizer):
     assert set(tokenizer.all_special_tokens) == {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<unk>"}
     assert tokenizer.convert_tokens_to_ids("<think>") != tokenizer.unk_token_id
-    assert len(tokenizer) == 4 + 10 + 1 + 3 + 26 + 96
+    assert len(tokenizer) == 4 + 10 + 1 + 3 + 26 + len(chain_graph().roles)
 
 
 def test_unknown_words_do_not_swallow_known_tokens(tokenizer):

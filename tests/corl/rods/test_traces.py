@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from corl.data.items import Item
+from corl.cli import main
+from corl.data.items import Item, read_traces, write_items
 from corl.grading import grade
 from corl.rods.embedded_items import embedded_items
-from corl.rods.traces import templated_trace, trace
+from corl.rods.traces import distilled, templated_trace, trace
 
 ITEMS = embedded_items(5, train=8, dev=0, held_out=0).train
 PUBLISHED = Item(
@@ -69,3 +70,38 @@ def test_a_path_that_contradicts_the_answer_is_refused():
     item = ITEMS[0]
     with pytest.raises(ValueError, match="the path ends at"):
         trace(replace(item, answer="A" if item.answer != "A" else "B"))
+
+
+def test_each_item_gets_the_best_trace_it_has_the_facts_for():
+    proven = replace(
+        PUBLISHED,
+        id="rods:g:1",
+        meta={
+            "shape": "star", "clues": [{"path": [["has_symptom", "out"]], "node": "cough"}], "asked": None,
+            "excluded": None, "contrast": None, "masked": [], "path": ["no", "longer read"],
+            "option_nodes": {"A": "yes", "B": "no", "C": "maybe"},
+            "options_evidence": {"A": {"shared": [], "violated": [0], "via": None}},
+        },
+    )  # fmt: skip
+    assert [made.teacher for made in distilled([proven, ITEMS[0], PUBLISHED])] == [
+        "proof", "embedded-graph", "template",
+    ]  # fmt: skip
+
+
+def test_the_command_writes_them_or_nothing(tmp_path, capsys):
+    items, out = tmp_path / "items.jsonl", tmp_path / "traces.jsonl"
+    write_items(items, [PUBLISHED, ITEMS[0]])
+    main(["rods", "distill", str(items), "--out", str(out)])
+    assert read_traces(out) == list(distilled([PUBLISHED, ITEMS[0]]))
+    before = out.read_bytes()
+    write_items(items, [ITEMS[0], replace(PUBLISHED, meta={"shape": "star"})])
+    with pytest.raises(SystemExit) as stopped:
+        main(["rods", "distill", str(items), "--out", str(out)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: item 'pubmedqa:1'")
+    assert out.read_bytes() == before
+
+
+def test_a_broken_proof_is_no_template():
+    with pytest.raises(ValueError, match="pubmedqa:1"):
+        list(distilled([replace(PUBLISHED, meta={"shape": "star"})]))
