@@ -1,0 +1,1 @@
+"""Chains of thought by a teacher: asked for, checked, selected, refined."""
