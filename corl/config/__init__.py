@@ -1,6 +1,6 @@
 """The typed configuration of a run: one YAML file."""
 
-from corl.config.loading import build, dump_config, load_config, to_plain
+from corl.config.loading import build, dump_config, load_config, read_yaml, to_plain
 from corl.config.schema import (
     EMBEDDED,
     RL,
@@ -49,6 +49,7 @@ __all__ = [
     "build",
     "dump_config",
     "load_config",
+    "read_yaml",
     "to_plain",
     "weights_mode",
 ]

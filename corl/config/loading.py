@@ -19,6 +19,16 @@ from corl.config.schema import Config
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path`, apply `key.sub=value` overrides, check everything; ValueError of one line for any fault."""
+    raw = read_yaml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    config = build(Config, raw, str(path))
+    check_config(config, str(path))
+    return config
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The mapping that a YAML file holds, no key of it twice; ValueError of one line for any fault."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"config {path}: no such file")
@@ -28,11 +38,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"config {path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"config {path}: expected a mapping of sections, got {type(raw).__name__}")
-    for override in overrides:
-        _apply_override(raw, override)
-    config = build(Config, raw, str(path))
-    check_config(config, str(path))
-    return config
+    return raw
 
 
 def build(cls: type, raw: Any, source: str, prefix: str = "") -> Any:

@@ -1,10 +1,25 @@
 """Reasoning to imitate in the cold start, written without a language model.
 
-An item made from a graph carries its path, and the path is the reasoning. An item without one (a published question)
-gets a template that follows from the label alone: it teaches the format and is marked `label_conditioned`.
+An item made from a graph carries its proof or its path, and that is the reasoning. An item without either (a published
+question) gets a template that follows from the label alone: it teaches the format and is marked `label_conditioned`.
 """
 
+from collections.abc import Iterable, Iterator
+
 from corl.data.items import Item, Trace
+from corl.rods.reasoning import proof_trace
+
+
+def distilled(items: Iterable[Item]) -> Iterator[Trace]:
+    """A trace for each item: its proof in words where it has meta["shape"], else its path, else the template.
+
+    Raises ValueError naming the item whose meta does not hold what it promises.
+    """
+    for item in items:
+        if item.meta.get("shape"):
+            yield proof_trace(item)
+        else:
+            yield trace(item) if item.meta.get("path") else templated_trace(item)
 
 
 def trace(item: Item) -> Trace:

@@ -1,0 +1,201 @@
+"""English sentences of a proof.
+
+Slots: {x} the entity, {o} an option with its letter, {v} what links the option, {b} the contrast, {g} the answer;
+{clues}, {shared}, {violated}, {ask}, {links}, {out} are predicates; {hidden} is a list of names.
+"""
+
+PARTS = {
+    "opening": (
+        "What is described {clues}.",
+        "From the stem: it {clues}.",
+        "Let me collect the facts: it {clues}.",
+        "Known so far is that it {clues}.",
+        "The stem tells me that it {clues}.",
+    ),
+    "goal": (
+        "I need the option that {ask}.",
+        "Asked for is what {ask}.",
+        "The right option {ask}.",
+        "So I look for the one that {ask}.",
+        "One option {ask}; which?",
+    ),
+    "exception goal": (
+        "Every option but one {ask}; I need that one.",
+        "The rule is that an option {ask}, and one breaks it.",
+        "I go through the options and ask of each whether it {ask}.",
+        "Common to all but one: it {ask}.",
+        "Asked for is the single option of which it is not true that it {ask}.",
+    ),
+    "contrast": (
+        "{b} looks much alike, but is not what is meant.",
+        "The stem itself sets {b} aside.",
+        "I must not fall for {b}, which is excluded.",
+        "{b} shares part of this and is ruled out by the wording.",
+        "Whatever fits {b} just as well cannot separate the two.",
+    ),
+    "hypothesis star": (
+        "My first thought is {o}: it {shared}.",
+        "Suppose it is {o}, since that {shared}.",
+        "{o} comes to mind, because it {shared}.",
+        "A near candidate is {o}; it {shared}.",
+        "Let me try {o}, which {shared}.",
+    ),
+    "hypothesis star bare": (
+        "My first thought is {o}.",
+        "Suppose it is {o}.",
+        "{o} comes to mind.",
+        "A candidate is {o}.",
+        "Let me try {o}.",
+    ),
+    "hypothesis": (
+        "My first thought is {o}: {v} {links}, and it also {shared}.",
+        "Suppose the answer is {o}, since {v} {links}; it {shared} too.",
+        "{o} comes to mind, by way of {v}, which {shared} and {links}.",
+        "A near candidate is {o}. Behind it stands {v}, which {shared}.",
+        "Let me try {o}: {v} {links} and {shared}.",
+    ),
+    "hypothesis bare": (
+        "My first thought is {o}: {v} {links}.",
+        "Suppose the answer is {o}, since {v} {links}.",
+        "{o} comes to mind, by way of {v}, which {links}.",
+        "A candidate is {o}. Behind it stands {v}, which {links}.",
+        "Let me try {o}: {v} {links}.",
+    ),
+    "hypothesis direct": (
+        "My first thought is {o}, which {ask}.",
+        "Suppose the answer is {o}; after all it {ask}.",
+        "{o} comes to mind, since it {ask}.",
+        "A near candidate is {o}: it {ask}.",
+        "Let me try {o}, which {ask}.",
+    ),
+    "violated": (
+        "But nothing records that {v} {violated}, so I step back.",
+        "Yet I know of nothing to say that {v} {violated}. Back to the clues.",
+        "One clue breaks it: that {v} {violated} is not recorded. I drop it.",
+        "However, the clue that it {violated} is not borne out for {v}; this was the wrong way.",
+        "Wait: does it hold that {v} {violated}? Nothing says so. I go back.",
+    ),
+    "other entity": (
+        "But the stem is about {x}, not {v}, so I step back.",
+        "Yet that concerns {v}, while {x} is asked about. Back to the start.",
+        "That is a fact about {v}; for {x} nothing records it. I drop it.",
+        "However, {v} is not {x}; this was the wrong way.",
+        "Wait: this holds for {v}, not for {x}. I go back.",
+    ),
+    "ruled out": (
+        "But it {out}, and that rules it out, so I step back.",
+        "Yet it {out}. The condition forbids it; back to the options.",
+        "One condition breaks it: it {out}. I drop it.",
+        "However, it {out}; this was the wrong way.",
+        "Wait: it {out}. I go back.",
+    ),
+    "next star": (
+        "Next, {o}: nothing records that it {violated}.",
+        "Trying {o} instead, I miss that it {violated}.",
+        "Another path is {o}, yet that it {violated} is not recorded either.",
+        "And {o}? Nothing says that it {violated}.",
+        "Exploring {o}: no support for the clue that it {violated}.",
+    ),
+    "next": (
+        "Next, {o}, by way of {v}: nothing records that {v} {violated}.",
+        "Trying {o} instead leads to {v}, but I miss that {v} {violated}.",
+        "Another path is {o}, since {v} {links}; yet that {v} {violated} is not recorded either.",
+        "And {o}? That would be {v}, of which nothing says that it {violated}.",
+        "Exploring {o}: it goes back to {v}, with no support for the clue that it {violated}.",
+    ),
+    "next other entity": (
+        "Next, {o}: it goes with {v}, again not with {x}.",
+        "Trying {o} instead leads to {v}, and so away from {x}.",
+        "Another path is {o}, but that belongs to {v}.",
+        "And {o}? That fits {v}, not {x}.",
+        "Exploring {o}: it goes back to {v}, not to {x}.",
+    ),
+    "next ruled out": (
+        "Next, {o}: it {out} as well.",
+        "Trying {o} instead fails too, since it {out}.",
+        "Another path is {o}, yet it {out}.",
+        "And {o}? It {out}.",
+        "Exploring {o}: it {out}, so no.",
+    ),
+    "same": (
+        "{o} goes back to {v} as well and falls with it.",
+        "{o} has the same source, {v}, and so the same flaw.",
+        "By way of {v} comes {o} too; it fails for the same reason.",
+        "And {o}? Again {v}, again no.",
+        "Exploring {o} leads to {v} once more.",
+    ),
+    "settle star": (
+        "Taking all clues together, one option is left: {g} {clues}.",
+        "Only one option meets every clue: {g} {clues}.",
+        "Checking the last one against each clue: {g} {clues}. All hold.",
+        "Now test {g} on everything: it {clues}. That fits.",
+        "Where all clues cross stands {g}: it {clues}.",
+    ),
+    "settle": (
+        "Taking the clues together points to {x}: it {clues}.",
+        "What meets every clue is {x}, for it {clues}.",
+        "Where all clues cross stands {x}: it {clues}.",
+        "The hidden link must be {x}, which {clues}.",
+        "All of it fits {x}: it {clues}.",
+    ),
+    "hidden": (
+        "On the way lies {hidden}.",
+        "The way there runs through {hidden}.",
+        "In between stands {hidden}.",
+        "The steps that the stem leaves out: {hidden}.",
+        "This passes through {hidden}.",
+    ),
+    "verify": (
+        "To verify: {x} {links}.",
+        "Check against what is asked: {x} {links}.",
+        "And indeed {x} {links}.",
+        "The relation asked for holds: {x} {links}.",
+        "Does it answer the question? Yes: {x} {links}.",
+    ),
+    "allowed": (
+        "Nothing records that {g} {out}.",
+        "The condition leaves it standing: that it {out} is not recorded.",
+        "Nor is there any record that it {out}.",
+        "As for the condition, nothing says that {g} {out}.",
+        "It passes the condition too, for nothing says that it {out}.",
+    ),
+    "exception first": (
+        "Could the exception be {o}? No, {v} {ask}.",
+        "Suppose it is {o}. But {v} {ask}, so I step back.",
+        "{o} looks odd at first, yet {v} {ask}; back to the others.",
+        "My first suspect is {o}. Wrong: {v} {ask}.",
+        "Let me test {o}: {v} {ask}. Not the exception.",
+    ),
+    "exception next": (
+        "Next, {o}: {v} {ask} too.",
+        "Trying {o} instead: this one {ask} as well.",
+        "And {o}? It {ask} likewise.",
+        "Another path is {o}, but {v} {ask}.",
+        "Exploring {o}: it also {ask}.",
+    ),
+    "exception settle": (
+        "To verify {g}: nothing records that it {ask}, and something else is recorded in that place.",
+        "That leaves {g}: that it {ask} is nowhere recorded, while another entry stands there.",
+        "For {g} the record names something else, and not that it {ask}.",
+        "Now {g}: its entry is a different one, so that it {ask} does not hold.",
+        "Check {g}: the list for it is there and does not bear out that it {ask}.",
+    ),
+    "unsure": (
+        "This assumes that what is recorded about these options is complete.",
+        "I rely on the recorded facts; an unrecorded one could change this.",
+        "Assumption: a feature that is not recorded is absent.",
+        "Some uncertainty remains, as records can have gaps.",
+        "I take it that nothing relevant is missing from the records.",
+    ),
+    "answer": (
+        "So the answer is {g}.",
+        "That makes it {g}.",
+        "Therefore I choose {g}.",
+        "Hence {g}.",
+        "My conclusion is {g}.",
+    ),
+}
+OPTION = "{text} ({letter})"
+CHOSEN = "{letter}, {text}"
+SPACE = " "
+IT = "it"
