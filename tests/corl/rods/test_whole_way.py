@@ -59,6 +59,7 @@ def test_the_commands_of_the_readme_one_after_the_other(tmp_path: Path, make_che
             make_checkpoint(tmp_path / "Qwen2.5-7B", texts, tokens=1000, max_position_embeddings=1024)
             command[command.index("8")] = "2"
             command += ["run.dir=run", "cold_start.max_steps=3", "cold_start.traces_per_step=8", "model.dtype=float32"]
+            command += ["eval.max_tokens=8", "rollout={max_seqs: 32, page_size: 64, kv_tokens: 65536}"]
         done = subprocess.run(
             [BIN / command[0], *command[1:]],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
