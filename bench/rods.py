@@ -2,10 +2,10 @@
 
     python -m bench.rods [--nodes 100000 1000000] [--items 100000] [--diseases 2000 16000] --out FILE.jsonl
 
-Each part runs in a process of its own, so that its peak memory is its own. Walks and proofs stand beside what one writes
-without arrays: the same walk over lists, the same proof over sets, on the same graph and core. Items are the whole
-command, start included, with two workers. Peak memory is of the largest process; pages are read at two sizes of the
-dump, since memory has to be flat. Appends a line of JSON per measurement to --out and draws a picture beside it.
+Each part runs in a process of its own, so that its peak memory is its own. Walks and proofs stand beside what is
+written without arrays: the same walk over lists, the same proof over sets, on the same graph and core. Items are the
+whole command, start included, with two workers. Peak memory is of the largest process; a dump is read at two sizes,
+since memory has to be flat. Appends a line of JSON per measurement to --out and draws a picture beside it.
 """
 
 import argparse

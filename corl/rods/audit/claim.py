@@ -6,7 +6,7 @@ from typing import Any
 from corl.rods.audit.facts import Facts, Step
 from corl.rods.graph import NODE_TYPES, RELATIONS
 
-MAX_HOPS = 4
+MAX_STEPS = 3  # and one that is asked: four hops
 # (fewest, most) clues; a sole clue of star, star_tail or compare would be a chain under another name, and a contrast
 # that shares two clues and violates one needs three.
 CLUES = {
@@ -133,8 +133,8 @@ def _check_shape(claim: Claim) -> None:
         if present != (claim.shape in shapes):
             raise Unclaimed("meta", f"{claim.shape} with {role}" if present else f"{claim.shape} without {role}")
     lengths = [len(clue.path) for clue in claim.clues]
-    if max(lengths) > MAX_HOPS:
-        raise Unclaimed("clues", f"a path of {max(lengths)} steps; {MAX_HOPS} at most")
+    if max(lengths) > MAX_STEPS:
+        raise Unclaimed("clues", f"a path of {max(lengths)} steps; {MAX_STEPS} at most")
     entity_named = claim.shape == "exception" or (claim.shape == "constraint" and count == 1)
     if entity_named != (0 in lengths):
         which = "names its entity by an empty path" if entity_named else "has no empty path: that names the entity"

@@ -108,10 +108,9 @@ class Selection:
         return taken
 
     def _balances(self, leans: list[float]) -> bool:
-        """Whether each feature's total stays within its room, or comes nearer to it."""
+        """Whether the total stays within its room by each measure."""
         room = LEAN_ROOM + LEAN_SLACK * self.count
-        totals = zip(self._leans, leans, strict=True)
-        return all(abs(total + lean) <= max(room, abs(total)) for total, lean in totals)
+        return all(abs(total + lean) <= room for total, lean in zip(self._leans, leans, strict=True))
 
     def _bounds(self) -> tuple[int, int]:
         """How many common answers, and how many answers of one rank, there may be among one item more than now."""

@@ -63,7 +63,8 @@ def walkers(
 
     origin [n] an entity near the clue; starts_at [n, W] or [n, 1] steps from it to features; middle [n, P] steps from
     there on to the entity the question asks about (-1 fill); asked [n]. The first `near` walks go from the origin over
-    one of its features to another holder of it, the `far` others start at an edge of that step anywhere.
+    one of its features to another holder of it, the `far` others start at an edge of that step anywhere; none passes a
+    hub.
     """
     width = near + far
     keys = indices[:, None] * width + np.arange(width)
@@ -78,9 +79,10 @@ def walkers(
     holder = hop(sources.solid, feature, back(feature_step[:, :near]), shots[1][:, :near])
     anywhere, _, there = sources.pick_edges(feature_step[:, near:], shots[2][:, near:])
     at = np.concatenate([holder, np.where(there, anywhere, -1)], axis=1)
+    at = np.where(sources.hubs[np.maximum(at, 0)], -1, at)
     for place in range(middle.shape[1]):
         step = np.broadcast_to(middle[:, place : place + 1], keys.shape)
-        at = np.where((at >= 0) & sources.hubs[np.maximum(at, 0)], -1, at)
         at = np.where(step >= 0, hop(sources.solid, at, step, shots[4 + place]), at)
+        at = np.where(sources.hubs[np.maximum(at, 0)], -1, at)
     answer = hop(sources.solid, at, np.broadcast_to(asked[:, None], keys.shape), shots[3])
     return np.where(answer >= 0, at, -1), answer

@@ -11,7 +11,6 @@ from corl.rods.sampling.grammar import CHAINS, Step, back, step_numbers
 from corl.rods.sampling.keyed import pick, uniform
 from corl.rods.sampling.options import choose
 from corl.rods.sampling.proof import acceptable, barred, reach
-from corl.rods.sampling.ragged import is_in
 from corl.rods.sampling.shapes.pools import Candidates, make_pool
 from corl.rods.sampling.shapes.rows import to_draws
 from corl.rods.sampling.sources import Bools, Floats, Sources
@@ -104,10 +103,8 @@ def _wrong_options(sources: Sources, paths: Paths, rows: Ints, holders: Ints) ->
     row = np.nonzero(there)[0]
     close = np.broadcast_to(np.arange(NEAR + FAR) < NEAR, there.shape)[there].astype(np.float64)
     found = Candidates(row, node[there], via[there], np.zeros_like(row))
-    size = len(sources.graph)
-    good = acceptable(sources, row, found.node, paths.answers, keys) & ~sources.hubs[found.via]
+    good = acceptable(sources, row, found.node, paths.answers, keys)
     good &= sources.graph.types[found.via] == sources.graph.types[paths.entities[row]]
-    good &= ~is_in(rows * size + holders, row * size + found.via)
     return found.take(good), close[good]
 
 

@@ -61,7 +61,7 @@ def _contrasts(sources: Sources, tails: Tails) -> Ints:
     fits &= graph.types[evidence.entity] == graph.types[tails.entities[evidence.row]]
     near = evidence.take(fits)
     near = near.take(violates(sources, tails.clues, near) > 0)
-    near = near.take(~sources.related(near.entity, tails.entities[near.row]))
+    # Of relatives too, and every relative of the hidden entity has the answer through it.
     near = near.take(~may_have(sources, near.entity, tails.asked[near.row], tails.answers[near.row]))
     shot = uniform(sources.seed, "compare.contrast", tails.indices[near.row] * len(graph) + near.entity)
     order = order_by(near.row, np.minimum((MAX_CLUES - POPCOUNT[near.mask] + shot) / (MAX_CLUES + 1), 0.999))

@@ -71,7 +71,7 @@ def _answers(sources: Sources, indices: Ints, entities: Ints, forbidding: Ints, 
     there = forbidding[row] >= 0
     row, drug = row[there], drug[there]
     good = ~sources.blunt[drug] & (sources.graph.types[drug] == sources.graph.types[forbidding[row]])
-    good &= ~sources.related(drug, forbidding[row]) & (drug != condition[row])
+    good &= ~sources.related(drug, forbidding[row])
     row, drug = row[good], drug[good]
     allowed = ~may_have(sources, drug, np.full(drug.shape, FORBIDDEN), condition[row])
     row, drug = row[allowed], drug[allowed]
@@ -112,7 +112,6 @@ def _masked(sources: Sources, indices: Ints, langs: Ints, entities: Ints, answer
     tails, condition = tails.with_clues(kept), condition[kept > 0]
     keys, small = barred_of(sources, tails)
     found = checked(sources, tails, linked(sources, STAGE, tails), keys)
-    found = found.take(found.node != condition[found.row])
     opens = keeps_open(found, tails.clues.full)
     opens = np.where(_forbidden(sources, found.row, found.node, condition, strong=False), 0, opens)
     pool = _with_forbidden(sources, tails, condition, found, opens)
@@ -132,10 +131,9 @@ def _named(sources: Sources, indices: Ints, langs: Ints, entities: Ints, answers
     features = np.take_along_axis(steps, (shot * (steps >= 0).sum(1)[:, None]).astype(np.int64), 1)
     none = np.full((size, 0), -1, np.int64)
     via, node = walkers(sources, STAGE, indices, entities, features, none, asked, NEAR, FAR)
-    there = (node >= 0) & (via != entities[:, None]) & ~sources.hubs[np.maximum(via, 0)]
+    there = (node >= 0) & (via != entities[:, None])
     row = np.nonzero(there)[0]
     found = checked(sources, tails, Candidates(row, node[there], via[there], np.zeros(row.size, np.int64)), keys)
-    found = found.take(found.node != condition[found.row])
     pool = _with_forbidden(sources, tails, condition, found, np.zeros(found.row.size, np.int64))
     return _finish(sources, tails, pool, condition, np.full(size, FLAG))
 

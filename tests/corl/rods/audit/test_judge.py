@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from corl.rods.graph.tables import Node
+
 Change = Callable[[Any, Any], None]
 
 
@@ -120,8 +122,8 @@ FAULTS: list[tuple[str, str, Change, set[str]]] = [
     ("an unknown relation", "star", lambda w, i: i["meta"]["clues"][0].update(path=[["likes", "out"]]), {"clues"}),
     ("an unknown direction", "star", lambda w, i: i["meta"]["clues"][0].update(path=[["has_sign", "up"]]), {"clues"}),
     ("a path that names the answer", "star", lambda w, i: i["meta"]["clues"][0].update(path=[]), {"clues"}),
-    ("a path without end", "chain",
-     lambda w, i: i["meta"]["clues"][0].update(path=[["has_sign", "out"]] * 99), {"clues"}),
+    ("a path of four steps", "chain",
+     lambda w, i: i["meta"]["clues"][0].update(path=[["has_symptom", "out"]] * 4), {"clues"}),
     ("one clue of two", "star_tail", lambda w, i: i["meta"]["clues"].pop(), {"clues"}),
     ("an unknown shape", "star", lambda w, i: change(i, shape="guess"), {"meta"}),
     ("a shape that is no text", "star", lambda w, i: change(i, shape=["star"]), {"meta"}),
@@ -157,7 +159,7 @@ FAULTS: list[tuple[str, str, Change, set[str]]] = [
      {"contradicted"}),
     ("too many hops", "star", lambda w, i: change(i, hops=3), {"hops"}),
     ("too few hops", "star_tail", lambda w, i: change(i, hops=1), {"hops"}),
-    ("hops that are no number", "chain", lambda w, i: change(i, hops=True), {"hops"}),
+    ("hops that are no number", "exception", lambda w, i: change(i, hops=True), {"hops"}),
     ("an alias of the answer", "star",
      lambda w, i: i.update(question=w.name("A0")[::-1] + "ine. " + i["question"]), {"leak"}),
     ("the answer's Chinese name", "star",
@@ -268,30 +270,58 @@ def test_a_drug_class_does_not_count_for_a_sibling(world: Any) -> None:
     assert not [f for f in world.audit().findings if f.id == world.of("star")["id"]]
 
 
-def test_an_exception_is_not_outside_where_its_subtype_is_inside(world: Any, kinds: Any) -> None:
-    cause = {"relation": "caused_by", "direction": "in"}
-    world.tables.nodes[world.name("germ")] = replace(
-        world.tables.nodes[world.name("k0")],
-        name=world.name("germ"),
-        name_zh="细小生物",
-        type="pathogen",
-        aliases_en=(),
-    )
-    world.tables.nodes[world.name("other")] = replace(
-        world.tables.nodes[world.name("germ")], name=world.name("other"), name_zh="别物"
-    )
-    for role in "ABC":
-        world.add_edge(f"{role}0", "caused_by", "germ")
-    for key in ("A2", "B2"):
-        world.add_edge(key, "caused_by", "other")
+def as_exception(world: Any, relation: str, way: str, entity: str, options: list[str], kind: str) -> dict[str, Any]:
+    """The exception of group 0 about something else; the last option is outside."""
     item = world.of("exception")
-    options = [world.name(key) for key in ("A0", "B0", "C0", "A2")]
-    item.update(options=dict(zip("ABCD", options, strict=True)), answer="D", question=f"{world.name('germ')}, not?")
-    change(item, clues=[{"path": [], "node": world.name("germ")}], asked=cause, answer_type="disease")
+    names = [world.name(key) for key in options]
+    item.update(options=dict(zip("ABCD", names, strict=True)), answer="D", question=f"{world.name(entity)}, not?")
+    clues = [{"path": [], "node": world.name(entity)}]
+    change(item, clues=clues, asked={"relation": relation, "direction": way}, answer_type=kind)
+    return item
+
+
+def germ(world: Any, key: str, chinese: str) -> None:
+    world.tables.nodes[world.name(key)] = Node(world.name(key), "pathogen", chinese)
+
+
+def test_an_exception_is_not_outside_where_its_subtype_is_inside(world: Any, kinds: Any) -> None:
+    germ(world, "germ", "细小生物")
+    germ(world, "other", "别物")
+    for key in ("A0", "B0", "C0"):
+        world.add_edge(key, "caused_by", "germ")
+    world.add_edge("A2", "caused_by", "other")
+    item = as_exception(world, "caused_by", "in", "germ", ["A0", "B0", "C0", "A2"], "disease")
     assert not kinds(world.audit(), item["id"])
     world.add_edge("A2", "has_subtype", "A4")
     world.add_edge("A4", "caused_by", "germ", "W")
     assert kinds(world.audit(), item["id"]) == {"ambiguous"}
+
+
+def test_an_exception_is_not_outside_where_it_causes_a_subtype_of_the_entity(world: Any, kinds: Any) -> None:
+    germs = ["one", "two", "three", "four"]
+    for key, chinese in zip(germs, ("甲物", "乙物", "丙物", "丁物"), strict=True):
+        germ(world, key, chinese)
+        world.add_edge("A0" if key != "four" else "A2", "caused_by", key)
+    item = as_exception(world, "caused_by", "out", "A0", germs, "pathogen")
+    assert not kinds(world.audit(), item["id"])
+    world.add_edge("A0", "has_subtype", "A4")
+    world.add_edge("A4", "caused_by", "four", "W")
+    assert kinds(world.audit(), item["id"]) == {"ambiguous"}
+
+
+def test_an_exception_needs_a_relation_that_lists_all(world: Any, kinds: Any) -> None:
+    """Sound but for this: that a disease is not said to be treated with a drug does not mean that it is not."""
+    for key in ("B0", "C0"):
+        world.add_edge(key, "treated_with_drug", "tA0")
+    item = as_exception(world, "treated_with_drug", "in", "tA0", ["A0", "B0", "C0", "A2"], "disease")
+    assert kinds(world.audit(), item["id"]) == {"exception"}
+
+
+def test_a_star_distractor_of_another_type_is_told_as_such(world: Any) -> None:
+    item = world.of("star")
+    option(world, item, "tA1")
+    told = [f.detail for f in world.audit().findings if f.id == item["id"] and f.kind == "distractor"]
+    assert told == [f"{world.name('tA1')!r} is a drug, not a disease"]
 
 
 def test_a_star_distractor_must_violate_more_than_a_gap(world: Any, kinds: Any) -> None:

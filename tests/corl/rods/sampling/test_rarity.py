@@ -63,6 +63,8 @@ def test_half_of_the_diseases_rare_is_not_more_than_half() -> None:
     edges = [(0, "treated_with_drug", 2, True), (1, "treated_with_drug", 2, True)]
     assert not rare_nodes(graph_of(types, edges, {0: RARE, 1: COMMON}))[2]
     assert rare_nodes(graph_of(types, edges, {0: RARE, 1: RARE}))[2]
+    twice = [*edges, (0, "has_complication", 2, True)]  # two edges to one disease count it once
+    assert not rare_nodes(graph_of(types, twice, {0: RARE, 1: COMMON}))[2]
     weak = [(0, "treated_with_drug", 2, True), (1, "treated_with_drug", 2, False)]
     assert rare_nodes(graph_of(types, weak, {0: RARE, 1: COMMON}))[2]
 

@@ -190,6 +190,19 @@ def test_more_items_may_be_possible_where_fewer_are_not() -> None:
     assert most_items([], 10, LOOSE, EFFORT) == most_items(pool, 1, LOOSE, EFFORT) == 0
 
 
+def test_a_smaller_file_is_looked_for_less_long() -> None:
+    """One new question a block: 9 items would take 9 blocks, but get 8; 20 would get 12."""
+    effort = replace(EFFORT, fresh=0.0)
+    base = only(candidates(20), same=np.zeros(20, np.uint64), text=np.arange(20).astype(np.uint64))
+    base = only(base, rare=np.ones(20, bool), ranks=np.arange(20)[:, None], leans=np.zeros((20, 1)))
+    pool = [
+        only(base, same=base.same + np.uint64(n), text=base.text + np.uint64(20 * n), answer=base.answer * 0 + n)
+        for n in range(12)
+    ]
+    assert effort.blocks(20) == 12
+    assert most_items(pool, 20, LOOSE, effort) == 8
+
+
 def test_a_smaller_file_never_looks_further_than_a_larger_one() -> None:
     pool = pool_of(1, 60, 40, 0.5)
     ends = []

@@ -1,6 +1,7 @@
 """The parts that shapes are made of: ragged rows, sources, clues and their proof, walks."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,8 @@ from corl.rods.sampling import grammar
 from corl.rods.sampling.evidence import Clues, Evidence, compact, draw_clues, draw_seeds, gather, remaining
 from corl.rods.sampling.proof import barred, reach, select_clues
 from corl.rods.sampling.ragged import distinct, is_in, order_by, pad, rank_within, row_or, starts
-from corl.rods.sampling.walk import hop, pick_end, pick_step
+from corl.rods.sampling.shapes.pools import POOL, Candidates, make_pool
+from corl.rods.sampling.walk import hop, pick_end, pick_step, walkers
 
 groups_of = st.lists(st.integers(0, 6), max_size=40).map(lambda values: np.array(sorted(values), np.int64))
 
@@ -228,3 +230,51 @@ def test_walks(sheet, make_sources):
     table = np.tile([step_of("has_sign"), step_of("has_symptom"), -1], (500, 1))
     assert (pick_step(sources, "t", rows, a, table) == step).all()
     assert (pick_step(sources, "t", rows, d, table) == -1).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_walkers_pass_no_hub(sheet, make_sources, length):
+    """Neither on the way nor at the end of it."""
+    triangle(sheet).nodes("drug", *"xyz").nodes("drug_class", "k", "l").nodes("protein", "u")
+    for disease, drug, group in (("a", "x", "k"), ("b", "y", "l"), ("c", "z", "k")):
+        sheet.edge(disease, "treated_with_drug", drug).edge(drug, "in_drug_class", group)
+    hub = ("b", "y", "l")[length]
+    more = {
+        "b": ("differential_of", "disease"),
+        "y": ("interacts_with", "drug"),
+        "l": ("contraindicated_in", "disease"),
+    }
+    relation, kind = more[hub]
+    sheet.nodes(kind, *(f"more {k}" for k in range(20))).edge(hub, relation, *(f"more {k}" for k in range(20)))
+    graph = sheet.graph()
+    steps = [step_of("treated_with_drug"), step_of("in_drug_class")]
+    middle = np.tile(np.array(steps[:length], np.int64), (200, 1))
+    asked = np.full(200, ([*steps, step_of("in_drug_class", "in")])[length])
+
+    def ends(quantile):
+        a, start = np.full(200, graph.ids["a"]), np.full((200, 1), step_of("has_symptom"))
+        sources = make_sources(graph, hub_quantile=quantile)
+        via, answer = walkers(sources, "t", np.arange(200), a, start, middle, asked, 6, 4)
+        assert ((via < 0) == (answer < 0)).all()
+        return {graph.names[node] for node in np.unique(via[via >= 0])}
+
+    assert hub in ends(1.0)
+    assert ends(0.99)
+    assert hub not in ends(0.99)
+
+
+def test_pool(sheet_graph, make_sources):
+    """A candidate stands once, linked through the closest entity, with all that it covers; kinds of cover in turns."""
+    count = 60
+    rows = np.zeros(count + 3, np.int64)
+    node = np.array([7, 7, 7, *range(10, 10 + count)])
+    found = Candidates(rows, node, np.array([1, 2, 3, *[4] * count]), np.array([1, 3, 2, *[0] * count]))
+    close, cover = np.array([0.2, 0.9, 0.4, *[0.0] * count]), np.array([1, 0, 2, *[4] * count])
+    pool = make_pool(make_sources(sheet_graph), "t", np.array([5, 6]), found, cover, close)
+    assert pool.nodes.shape == (2, POOL)
+    assert (pool.nodes[1] == -1).all()
+    assert (pool.nodes[0] >= 0).all()
+    assert len(set(pool.nodes[0].tolist())) == POOL
+    at = np.flatnonzero(pool.nodes[0] == 7)
+    assert at.size == 1
+    assert [part[0, at[0]] for part in (pool.via, pool.satisfied, pool.cover, pool.closeness)] == [2, 3, 3, 0.9]

@@ -5,6 +5,7 @@ import pytest
 
 from corl.rods.graph import relation_of, step_of
 from corl.rods.sampling.draws import SHAPES
+from corl.rods.sampling.evidence import draw_clues
 from corl.rods.sampling.shapes import draw_questions
 
 DISEASES = [f"illness {letter}" for letter in "ABCDEFGH"]
@@ -285,3 +286,76 @@ def test_a_class_forbids_its_members(clinic, make_sources):
     clinic.edge("doubtful", "in_drug_class", "blockers").edge("blockers", "contraindicated_in", "asthma", strong=False)
     assert "good" in answers(clinic.graph())
     assert "doubtful" not in answers(clinic.graph())
+
+
+@pytest.fixture
+def look_alikes(sheet):
+    """a shares two of its three symptoms with b, c, d, e each; all have a laboratory finding of their own."""
+    sheet.nodes("disease", *"abcde").nodes("symptom", "p", "q", "r").nodes(
+        "lab_finding", *(f"lab {x}" for x in "abcde")
+    )
+    for name, shared in (("a", "pqr"), ("b", "pq"), ("c", "pq"), ("d", "pr"), ("e", "qr")):
+        sheet.edge(name, "has_symptom", *shared).edge(name, "has_lab_finding", f"lab {name}")
+    return sheet
+
+
+def contrasts(graph, make_sources):
+    draws = ask(make_sources(graph), "compare")
+    return draws, {graph.names[node] for node in draws.contrast[draws.entity == graph.ids["a"]].tolist()}
+
+
+def test_contrast(look_alikes, make_sources):
+    """What the question sets the entity apart from is no relative of it, and lacks a clue that the graph would list.
+
+    d and e are no contrasts either: without them nothing but the question's own words would need a clue.
+    """
+    graph = look_alikes.graph()
+    draws, names = contrasts(graph, make_sources)
+    assert names == {"b", "c"}
+    for row in np.flatnonzero(draws.entity == graph.ids["a"]):
+        needed = set("bcde") - {graph.names[draws.contrast[row]]}
+        assert {graph.names[node] for node in draws.distractors[row]} == {f"lab {name}" for name in needed}
+    look_alikes.edge("b", "has_subtype", "a", strong=False)
+    assert contrasts(look_alikes.graph(), make_sources)[1] <= {"c"}
+
+
+def test_contrast_without_a_list(look_alikes, make_sources):
+    look_alikes.nodes("disease", "f").edge("f", "has_symptom", "p", "q", strong=False)
+    look_alikes.edge("f", "has_lab_finding", "lab b")
+    assert contrasts(look_alikes.graph(), make_sources)[1] == {"b", "c"}
+    look_alikes.edge("f", "has_symptom", "p", strong=True)
+    assert contrasts(look_alikes.graph(), make_sources)[1] == {"b", "c", "f"}
+
+
+def test_contrast_is_no_option(sheet, make_sources):
+    """Where a disease is asked for among the symptoms of another one."""
+    sheet.nodes("disease", *"abcdef", *(f"own {x}" for x in "adef")).nodes("symptom", "p", "q", "r")
+    for name, shared in (("a", "pqr"), ("b", "pq"), ("c", "pq"), ("d", "pr"), ("e", "qr"), ("f", "pq")):
+        sheet.edge(name, "has_symptom", *shared)
+    for name in "adef":
+        sheet.edge(name, "has_symptom", f"own {name}")
+    graph = sheet.edge("c", "has_symptom", "b").graph()
+    draws = ask(make_sources(graph), "compare")
+    assert (draws.contrast == graph.ids["b"]).any()
+    assert (draws.distractors == graph.ids["b"]).any()
+    assert not (draws.distractors == draws.contrast[:, None]).any()
+
+
+def test_one_finding_is_one_clue(sheet, make_sources):
+    """The same node under two relations would be one clue said twice."""
+    sheet.nodes("disease", *"abc").nodes("symptom", "p").edge("a", "has_symptom", "p").edge("a", "has_sign", "p")
+    graph = sheet.edge("b", "has_sign", "p").edge("c", "has_symptom", "p").graph()
+    rows = np.arange(100)
+    clues = draw_clues(make_sources(graph), "t", rows, rows * 0, rows * 0 + 5)
+    assert ((clues.nodes >= 0).sum(1) == 1).all()
+    assert len(np.unique(clues.steps[clues.steps >= 0])) == 2
+
+
+def test_condition_is_another_one(clinic, make_sources):
+    """Constraint: what must not be given in a subtype of the disease itself makes no sense as a condition."""
+    a = DISEASES[0]
+    clinic.nodes("disease", "asthma", "milder").nodes("drug", "good", "bad").edge("bad", "contraindicated_in", "asthma")
+    clinic.edge(a, "treated_with_drug", "good", "bad")
+    assert questions(make_sources(clinic.graph(), options=3), "constraint", names_of(clinic.graph()))
+    clinic.edge(a, "has_subtype", "milder").edge("milder", "has_subtype", "asthma", strong=False)
+    assert not len(ask(make_sources(clinic.graph(), options=3), "constraint"))
