@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from string import ascii_uppercase
 from typing import Any
 
@@ -117,13 +118,9 @@ class Records:
         evidence: dict[str, dict[str, Any]] = {}
         wrong = [*ascii_uppercase[:place], *ascii_uppercase[place + 1 : len(nodes)]]
         for letter, at in zip(wrong, order, strict=True):
-            bits, via = row.satisfied[at], row.via[at]
-            held = [bool(bits >> k & 1) for k in range(len(row.clues))]
-            evidence[letter] = {
-                "shared": [k for k, holds in enumerate(held) if holds],
-                "violated": [k for k, holds in enumerate(held) if not holds],
-                "via": names[via] if via >= 0 else None,
-            }
+            shared, violated = _split(row.satisfied[at], len(row.clues))
+            via = names[row.via[at]] if row.via[at] >= 0 else None
+            evidence[letter] = {"shared": shared, "violated": violated, "via": via}
             if excluded:
                 evidence[letter]["excluded"] = row.distractors[at] in excluding
         told = [*(node for _, node in row.clues), *masked, row.contrast, row.excluded_node, *row.via]
@@ -177,6 +174,12 @@ class Records:
             return places, set()
         ruled_out = [place for place in ruled_out if self._edges.number(place) is not None]
         return places + ruled_out, {place[0] for place in ruled_out}
+
+
+@cache
+def _split(bits: int, count: int) -> tuple[list[int], list[int]]:
+    """The clues whose bit is set, and the others."""
+    return [k for k in range(count) if bits >> k & 1], [k for k in range(count) if not bits >> k & 1]
 
 
 def shuffled(seed: int, draws: Draws) -> Ints:

@@ -125,6 +125,7 @@ FAULTS: list[tuple[str, str, Change, set[str]]] = [
     ("a path of four steps", "chain",
      lambda w, i: i["meta"]["clues"][0].update(path=[["has_symptom", "out"]] * 4), {"clues"}),
     ("one clue of two", "star_tail", lambda w, i: i["meta"]["clues"].pop(), {"clues"}),
+    ("two clues of a chain", "chain", lambda w, i: also(w, i, "has_symptom", "sA0"), {"clues"}),
     ("an unknown shape", "star", lambda w, i: change(i, shape="guess"), {"meta"}),
     ("a shape that is no text", "star", lambda w, i: change(i, shape=["star"]), {"meta"}),
     ("nothing asked", "star_tail", lambda w, i: change(i, asked=None), {"meta"}),

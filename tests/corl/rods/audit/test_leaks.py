@@ -24,6 +24,7 @@ LEAKS = [
     ("患者有溶血表现。", (), ["hemolysis", "溶血性贫血"], "shares"),
     ("血清铜蓝蛋白降低", (), ["铜蓝代谢病"], "shares"),
     ("已知患者患有白喉。", (), ["白喉"], "names"),
+    ("已知HIV白喉双重。", (), ["白喉"], "names"),
     ("Named 白喉 here.", (), ["diphtheria", "白喉"], "names"),
     ("该患者使用Warfarin。", (), ["warfarin", "华法林"], "names"),
 ]
@@ -32,6 +33,7 @@ SOUND = [
     ("An interstitial pattern.", (), ["interferon beta"]),
     ("Which disease has autosomal inheritance?", (), ["Fabry disease", "lysosomal disease"]),
     ("Acute onset, elevated levels, a positive test.", (), ["acute positive elevated thing"]),
+    ("It is classed as which?", (), ["classic thing"]),
     ("ALL of these treat it EXCEPT?", (), ["acute foo", "AF"]),
     ("All of these?", (), ["leukemia", "ALL"]),
     ("Also seen.", (), ["motor thing", "ALS"]),
