@@ -127,6 +127,18 @@ def test_planted_key_always_the_longest_option(world: Any, capsys: Any) -> None:
     assert float(re.search(r"option_only=([\d.]+)/25.0", lines[-1])[1]) > 70  # type: ignore[index]
 
 
+def test_letters_may_differ_by_one_and_not_by_two(world: Any, capsys: Any) -> None:
+    moved = next(item for item in world.items if item["answer"] == "A")
+    options = moved["options"]
+    options["A"], options["B"], moved["answer"] = options["B"], options["A"], "B"
+    code, lines = run(world, capsys)
+    assert code == 1 and " letters=2 " in lines[-1] and "faults" not in lines[-1]
+    world.items.remove(next(item for item in world.items if item["answer"] == "B"))
+    del world.items[next(n for n, item in enumerate(world.items) if item["answer"] == "C")]
+    code, lines = run(world, capsys)  # A 8, B 9, C 8, D 9
+    assert code == 0 and " letters=1 " in lines[-1]
+
+
 def test_letters_count_within_each_number_of_options(world: Any, capsys: Any) -> None:
     """Two sets of items that are balanced together only are not balanced."""
     chains = [item for item in world.items if item["meta"]["shape"] == "chain"]

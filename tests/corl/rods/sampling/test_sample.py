@@ -141,6 +141,31 @@ def test_what_an_item_says_of_itself_is_in_the_graph(items: list[Item], graph: G
     assert any(item.meta["masked"] for item in items)
 
 
+def test_evidence_belongs_to_its_option_and_the_masked_entity_to_the_answer(items: list[Item], graph: Graph) -> None:
+    def stands(entity: str, relation: str, direction: str, other: str) -> bool:
+        return other in graph.tails_of(entity, relation, direction)
+
+    seen = Counter[str]()
+    for item in items:
+        meta, answer = item.meta, item.meta["option_nodes"][item.answer]
+        asked = meta["asked"] and (meta["asked"]["relation"], meta["asked"]["direction"])
+        named = any(not clue["path"] for clue in meta["clues"])
+        assert bool(meta["masked"]) == (asked is not None and not named)
+        if meta["masked"]:
+            assert stands(meta["masked"][0], *asked, answer)
+        for letter, told in meta["options_evidence"].items():
+            option = meta["option_nodes"][letter]
+            if told["via"]:
+                seen["via"] += 1
+                assert stands(told["via"], *asked, option)
+            elif meta["shape"] == "star":
+                seen["star"] += 1
+                for k, clue in enumerate(meta["clues"]):
+                    (step,) = clue["path"]
+                    assert stands(option, *step, clue["node"]) == (k in told["shared"])
+    assert min(seen["via"], seen["star"]) > 20
+
+
 def manifest_of(out: Path) -> dict[str, Any]:
     return json.loads(out.with_name(f"{out.name}.manifest.json").read_text())
 
