@@ -20,6 +20,7 @@ RELATION_NAMES = tuple(RELATIONS)
 RELATION_IDS = {name: index for index, name in enumerate(RELATION_NAMES)}
 TYPE_IDS = {name: index for index, name in enumerate(NODE_TYPES)}
 STEPS = 2 * len(RELATION_NAMES)
+assert STEPS < 64, "a node's steps are kept as the bits of one word; bit 63 is that of no step"
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -42,10 +43,18 @@ def reverse(steps: Ints) -> Ints:
     return np.where(symmetric[steps // 2], steps, steps ^ 1)
 
 
-class Adjacency:
-    """Targets of every (node, step), both directions; sorted, so that a membership is one binary search."""
+def _bit(steps: Ints | int) -> NDArray[np.uint64]:
+    return np.asarray(np.asarray(steps) & 63).astype(np.uint64)
 
-    __slots__ = ("num_nodes", "keys", "targets", "row_keys", "row_starts")
+
+class Adjacency:
+    """Targets of every (node, step), both directions; sorted, so that a membership is one binary search.
+
+    A node's steps are the bits of one word, and its rows lie one after the other in the order of those bits: how many
+    bits stand below a step's is where its row is. Node -1 has no step, and nothing has step -1.
+    """
+
+    __slots__ = ("num_nodes", "keys", "targets", "steps", "first_rows", "row_starts")
 
     def __init__(self, num_nodes: int, heads: Ints, relations: Ints, tails: Ints) -> None:
         out = 2 * relations
@@ -57,19 +66,29 @@ class Adjacency:
         keys = np.sort((nodes * STEPS + steps) * num_nodes + targets)
         # A symmetric edge that the file names both ways would stand here twice.
         self.keys: Ints = keys[np.append(True, keys[1:] != keys[:-1])] if keys.size else keys
-        self.targets: NDArray[np.int32] = (self.keys % num_nodes).astype(np.int32)
-        rows = self.keys // num_nodes
+        self.targets: NDArray[np.int32] = (
+            (self.keys % num_nodes).astype(np.int32) if num_nodes else np.zeros(0, np.int32)
+        )
+        rows = self.keys // max(num_nodes, 1)
         first = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]])) if rows.size else np.zeros(0, np.int64)
-        self.row_keys: Ints = rows[first]
-        self.row_starts: Ints = np.append(first, rows.size).astype(np.int64)
+        row_nodes, row_steps = rows[first] // STEPS, rows[first] % STEPS
+        self.steps: NDArray[np.uint64] = np.zeros(num_nodes + 1, np.uint64)  # [N + 1], the last is node -1
+        np.bitwise_or.at(self.steps, row_nodes, np.uint64(1) << row_steps.astype(np.uint64))
+        self.first_rows: Ints = np.searchsorted(row_nodes, np.arange(num_nodes + 1))
+        # One more than the rows have: what no row has is looked up, and thrown away, at row 0.
+        self.row_starts: Ints = np.append(first, [rows.size, rows.size]).astype(np.int64)
+
+    def has_step(self, nodes: Ints, steps: Ints | int) -> Bools:
+        """Whether each node has any edge of its step."""
+        return (self.steps[nodes] >> _bit(steps)) & np.uint64(1) == 1
 
     def slices(self, nodes: Ints, steps: Ints | int) -> tuple[Ints, Ints]:
         """(start, count) of the targets of each (node, step) in `targets`; count 0 where there is none."""
-        wanted = np.asarray(nodes, np.int64) * STEPS + steps
-        if not self.row_keys.size:
-            return np.zeros_like(wanted), np.zeros_like(wanted)
-        row = np.minimum(np.searchsorted(self.row_keys, wanted), self.row_keys.size - 1)
-        found = self.row_keys[row] == wanted
+        nodes, bit = np.broadcast_arrays(nodes, _bit(steps))
+        held = self.steps[nodes]
+        found = (held >> bit) & np.uint64(1) == 1
+        row = self.first_rows[nodes] + np.bitwise_count(held & ((np.uint64(1) << bit) - np.uint64(1)))
+        row = np.where(found, row, 0)
         start = self.row_starts[row]
         return start, np.where(found, self.row_starts[row + 1] - start, 0)
 
@@ -82,11 +101,12 @@ class Adjacency:
 
     def has(self, nodes: Ints, steps: Ints | int, targets: Ints) -> Bools:
         """Whether each (node, step, target) is an edge."""
-        wanted = (np.asarray(nodes, np.int64) * STEPS + steps) * self.num_nodes + targets
-        if not self.keys.size:
-            return np.zeros(wanted.shape, bool)
-        at = np.minimum(np.searchsorted(self.keys, wanted), self.keys.size - 1)
-        return self.keys[at] == wanted
+        nodes, steps, targets = np.broadcast_arrays(nodes, steps, targets)
+        told = self.has_step(nodes, steps) & (targets >= 0)
+        rows = np.nonzero(told)  # most have no such step: no search for them
+        wanted = (nodes[rows].astype(np.int64) * STEPS + steps[rows]) * self.num_nodes + targets[rows]
+        told[rows] = self.keys[np.minimum(np.searchsorted(self.keys, wanted), self.keys.size - 1)] == wanted
+        return told
 
     def of(self, node: int, step: int) -> NDArray[np.int32]:
         """The sorted targets of one (node, step)."""

@@ -1,7 +1,7 @@
-"""The work of one block: draw, prove, word, and drop what cannot stand; and of one batch: the finished lines."""
+"""The work of one block: draw, prove, and drop what cannot stand; and of one batch of chosen ones: words and lines."""
 
-import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from corl.rods.sampling.naming import OptionNames
 from corl.rods.sampling.options import gold_ranks
 from corl.rods.sampling.rarity import Bools, Floats
 from corl.rods.sampling.records import Batch, Records
-from corl.rods.sampling.selection import Candidates, same_question
+from corl.rods.sampling.selection import Candidates, readings, same_question
 from corl.rods.sampling.shapes import draw_questions
 from corl.rods.sampling.sources import Sources
 from corl.rods.sampling.wording import Wording
@@ -29,9 +29,24 @@ class Block:
     """The questions of one block that may be chosen; `lost` counts the draws that gave none, by reason."""
 
     draws: Draws
-    questions: list[str]
     candidates: Candidates
     lost: Counter[str]
+
+    def without(self, indices: Sequence[int]) -> "Block":
+        """The block as if the draws of these indices read like others."""
+        rows = np.flatnonzero(~np.isin(self.draws.index, list(indices)))
+        lost = self.lost + Counter({"same_text": len(self.draws) - len(rows)})
+        return Block(self.draws.take(rows), self.candidates.take(rows), lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The lines of a batch, the index of each one's draw, its question, and what the manifest counts."""
+
+    lines: list[bytes]
+    indices: list[int]
+    questions: list[str]
+    counts: dict[str, Counter[str]]
 
 
 class Drawing:
@@ -53,19 +68,21 @@ class Drawing:
         lost = Counter({"not_proven": len(indices) - len(proven)})
         lost.update({name: int((reasons == number).sum()) for number, name in enumerate(REASONS, 1)})
         draws = proven.take(np.flatnonzero(reasons == 0))
-        questions = [self._wording.question(draws, row) for row in range(len(draws))]
         candidates = Candidates(
             same=same_question(draws),
-            text=np.array([_text_key(question) for question in questions], np.uint64),
+            reading=readings(draws, self._names.namesake),
             answer=draws.answer,
             rare=self.rare[draws.answer],
             ranks=gold_ranks(self.sources, draws).astype(np.int64),
             leans=gold_leans(self.sources, draws),
         )
-        return Block(draws, questions, candidates, lost)
+        return Block(draws, candidates, lost)
 
-    def lines(self, batch: Batch) -> tuple[list[bytes], dict[str, Counter[str]]]:
-        return self._records.lines(batch)
+    def finish(self, draws: Draws, letters: Ints) -> Finished:
+        """Chosen questions worded and written down; only these: wording costs as much as drawing."""
+        questions = [self._wording.question(draws, row) for row in range(len(draws))]
+        lines, counts = self._records.lines(Batch(draws, questions, letters))
+        return Finished(lines, draws.index.tolist(), questions, counts)
 
     def _draw(self, indices: Ints) -> Draws:
         seed = self.sources.seed
@@ -102,9 +119,5 @@ def draw_block(drawing: Drawing, span: tuple[int, int]) -> Block:
     return drawing.block(np.arange(*span))
 
 
-def finish_batch(drawing: Drawing, batch: Batch) -> tuple[list[bytes], dict[str, Counter[str]]]:
-    return drawing.lines(batch)
-
-
-def _text_key(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+def finish_batch(drawing: Drawing, batch: tuple[Draws, Ints]) -> Finished:
+    return drawing.finish(*batch)

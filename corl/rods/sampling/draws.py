@@ -4,6 +4,7 @@ n questions, K clues at most, P steps of a clue's path at most, O options.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,6 +12,18 @@ from corl.rods.graph import Ints
 
 SHAPES = ("chain", "star", "star_tail", "compare", "exception", "constraint")
 MAX_CLUES, MAX_PATH = 5, 3
+
+
+_DIGIT = 256  # above any step, so that a path is the digits of one number; 0 for no step
+
+
+@lru_cache(maxsize=4096)
+def _path(code: int) -> tuple[int, ...]:
+    steps = []
+    while code:
+        code, digit = divmod(code, _DIGIT)
+        steps += [digit - 1] if digit else []
+    return tuple(reversed(steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,16 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def clues(self) -> list[list[tuple[tuple[int, ...], int]]]:
+        """Of each row its clues: (path, node). A path is one number on the way: lists of lists of lists are slow."""
+        codes = np.zeros(self.clue_nodes.shape, np.int64)
+        for place in range(self.clue_steps.shape[2]):
+            codes = codes * _DIGIT + self.clue_steps[:, :, place] + 1
+        found = []
+        for paths, nodes in zip(codes.tolist(), self.clue_nodes.tolist(), strict=True):
+            found.append([(_path(code), node) for code, node in zip(paths, nodes, strict=True) if node >= 0])
+        return found
 
     def take(self, rows: Ints) -> "Draws":
         """The rows at these positions."""

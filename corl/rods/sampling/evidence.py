@@ -12,7 +12,7 @@ from corl.rods.sampling.draws import MAX_CLUES
 from corl.rods.sampling.grammar import CLUE_STEPS, SEED_TYPES, back
 from corl.rods.sampling.keyed import uniform
 from corl.rods.sampling.ragged import order_by, rank_within, starts
-from corl.rods.sampling.sources import Bools, Floats, Sources, has_step
+from corl.rods.sampling.sources import Bools, Floats, Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def violates(sources: Sources, clues: Clues, evidence: Evidence) -> Ints:
         node, step = clues.nodes[evidence.row, slot], clues.steps[evidence.row, slot]
         open_to = np.flatnonzero((node >= 0) & ((evidence.mask >> slot) & 1 == 0))
         entity, node, step = evidence.entity[open_to], node[open_to], step[open_to]
-        fails = has_step(sources.strong_steps, entity, step)
+        fails = sources.graph.strong.has_step(entity, step)
         rows = np.flatnonzero(fails)
         fails[rows] = ~sources.holds_kin(entity[rows], step[rows], node[rows])
         out[open_to[fails]] |= 1 << slot

@@ -5,6 +5,7 @@ of the other does, or holds most of its runs of four letters; when an acronym of
 one, whole, stands in the other however short it is; when they share two neighbouring Chinese characters.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,15 +22,19 @@ Bools = NDArray[np.bool_]
 GRAM, CONTAINED = 4, 0.6  # letters of a run; share of the shorter word's runs that the longer one holds
 BEYOND_PREFIX = 3  # letters that words share beyond a generic prefix before they share a stem
 SHORT = 4  # words and Chinese characters of the longest text that is looked for whole
-LANGS = ("en", "zh")
+# Between neither letters nor digits
+_CAPITALS = re.compile("(?<![0-9A-Za-z])[A-Z][0-9A-Z]{1,6}(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What texts show. Two sides give each other away when `keys` of one meet `mirrored` of the other."""
+    """What texts show."""
 
-    keys: frozenset[str]
-    mirrored: frozenset[str]
+    stems: frozenset[str]  # and pairs of Chinese characters
+    acronyms: frozenset[str]
+    initials: frozenset[str]
+    wholes: tuple[str, ...]  # short texts, looked for in the other side's `content`
+    content: str  # all texts one after the other, without small words; a space before and after each word
     grams: frozenset[str]
     words: tuple[str, ...]  # that count, each once
 
@@ -72,7 +77,13 @@ class Leaks:
         return a == b or self._meet(self._look_of(a), self._look_of(b))
 
     def _meet(self, one: _Look, other: _Look) -> bool:
-        if not one.keys.isdisjoint(other.mirrored):
+        if not one.stems.isdisjoint(other.stems):
+            return True
+        if one.acronyms and not (one.acronyms.isdisjoint(other.initials) and one.acronyms.isdisjoint(other.acronyms)):
+            return True
+        if other.acronyms and not other.acronyms.isdisjoint(one.initials):
+            return True
+        if any(whole in other.content for whole in one.wholes) or any(whole in one.content for whole in other.wholes):
             return True
         if one.grams.isdisjoint(other.grams):
             return False
@@ -100,31 +111,43 @@ class Leaks:
 
 
 def _look(texts: Iterable[str], *, initials: bool = True) -> _Look:
-    """Keys: s stem, z Chinese pair, a acronym, i initials, w whole text, p part of a text; a meets i, w meets p."""
-    keys: set[str] = set()
+    stems: set[str] = set()
+    acronyms: set[str] = set()
+    spelled: set[str] = set()
     words: dict[str, None] = {}
+    wholes, contents = [], []
     for text in texts:
-        found = tokens(text)
+        found, runs = tokens(text), chinese_runs(text)
+        content = [word for word in found if word not in FUNCTION_WORDS]
         telling = [_american(word) for word in found if len(word) >= STEM and word not in GENERIC]
         words.update(dict.fromkeys(telling))
-        keys.update(f"s{_stem(word)}" for word in telling)
-        keys.update(f"a{acronym}" for acronym in _acronyms(text))
-        if initials:
-            keys.update(f"i{spelled}" for spelled in _initials(found))
-        runs = chinese_runs(text)
+        stems.update(map(_stem, telling))
         for run in runs:
-            keys.update(f"z{pair}" for piece in GENERIC_ZH.split(run) for pair in bigrams(piece))
-        keys.update(_whole_and_parts(found, runs))
-    other = {"a": "i", "i": "a", "w": "p", "p": "w"}
-    # An acronym also meets itself, and a whole text another one: both are parts of themselves.
-    mirrored = {other.get(key[0], key[0]) + key[1:] for key in keys} | {key for key in keys if key[0] == "a"}
-    grams = frozenset(gram for word in words for gram in _grams(word))
-    return _Look(frozenset(keys), frozenset(mirrored), grams, tuple(words))
+            stems.update(pair for piece in GENERIC_ZH.split(run) for pair in bigrams(piece))
+        acronyms.update(_acronyms(text))
+        if initials and len(found) >= 2:
+            spelled.update(_initials(found, content))
+        whole = _whole(content, found, runs)
+        if whole:
+            wholes.append(whole)
+        contents += [f" {' '.join(content)} ", *runs]
+    grams = frozenset([word[i : i + GRAM] for word in words for i in range(len(word) - GRAM + 1)])
+    return _Look(
+        frozenset(stems),
+        frozenset(acronyms),
+        frozenset(spelled),
+        tuple(wholes),
+        "|".join(contents),
+        grams,
+        tuple(words),
+    )
 
 
 def _stem(word: str) -> str:
-    prefix = next((len(p) for p in PREFIXES if word.startswith(p)), 0)
-    return word[: max(STEM, prefix + BEYOND_PREFIX)] if prefix else word[:STEM]
+    if not word.startswith(PREFIXES):
+        return word[:STEM]
+    prefix = next(len(p) for p in PREFIXES if word.startswith(p))
+    return word[: max(STEM, prefix + BEYOND_PREFIX)]
 
 
 def _grams(word: str) -> frozenset[str]:
@@ -137,32 +160,23 @@ def _american(word: str) -> str:
 
 def _acronyms(text: str) -> list[str]:
     """Words of two to seven capitals and digits that begin with a capital and hold two, in lower case."""
-    if text.islower():
-        return []
-    cleaned = "".join(c if c.isascii() and c.isalnum() else " " for c in text)
-    words = [word for word in cleaned.split() if 2 <= len(word) <= 7 and word[0].isalpha() and word.isupper()]
-    return [word.lower() for word in words if sum(map(str.isalpha, word)) >= 2]
+    return [word.lower() for word in _CAPITALS.findall(text) if sum(map(str.isalpha, word)) >= 2]
 
 
-def _initials(words: list[str]) -> list[str]:
+def _initials(words: list[str], content: list[str]) -> set[str]:
     """Of two words or more, with and without the small ones; of three neighbours or more inside a longer text."""
-    content = [word for word in words if word not in FUNCTION_WORDS]
-    found = {"".join(w[0] for w in listed) for listed in (words, content) if len(listed) >= 2}
-    spelled = "".join(word[0] for word in content)
-    found.update(spelled[i:j] for i in range(len(spelled)) for j in range(i + 3, min(i + 6, len(spelled)) + 1))
-    return sorted(found)
+    spelled = "".join([word[0] for word in content])
+    found = {"".join([word[0] for word in words])}
+    if len(content) >= 2:
+        found.add(spelled)
+    found.update([spelled[i:j] for i in range(len(spelled) - 2) for j in range(i + 3, min(i + 6, len(spelled)) + 1)])
+    return found
 
 
-def _whole_and_parts(words: list[str], runs: list[str]) -> list[str]:
-    """A text of few words or few characters is looked for whole in the other one; generic ones are not."""
-    keys = []
-    content = [word for word in words if word not in FUNCTION_WORDS]
+def _whole(content: list[str], words: list[str], runs: list[str]) -> str:
+    """A text of few words or few characters, to be looked for whole in the other one; "" for a generic one."""
     if 0 < len(content) <= SHORT and not runs and not all(word in GENERIC for word in content):
-        keys.append(f"w{' '.join(content)}")
-    for size in range(1, SHORT + 1):
-        keys += [f"p{' '.join(content[i : i + size])}" for i in range(len(content) - size + 1)]
-    for run in runs:
-        if len(runs) == 1 and not words and 2 <= len(run) <= SHORT and GENERIC_ZH.sub("", run):
-            keys.append(f"w{run}")
-        keys += [f"p{run[i : i + size]}" for size in range(2, SHORT + 1) for i in range(len(run) - size + 1)]
-    return keys
+        return f" {' '.join(content)} "
+    if len(runs) == 1 and not words and 2 <= len(runs[0]) <= SHORT and GENERIC_ZH.sub("", runs[0]):
+        return runs[0]
+    return ""

@@ -205,7 +205,7 @@ class _Row:
     via: list[int]
     satisfied: list[int]
     remaining: list[int]
-    clues: list[tuple[list[int], int]]
+    clues: list[tuple[tuple[int, ...], int]]
 
 
 def _rows(draws: Draws) -> Iterator[_Row]:
@@ -223,14 +223,9 @@ def _rows(draws: Draws) -> Iterator[_Row]:
         draws.via,
         draws.satisfied,
         draws.remaining,
-        draws.clue_nodes,
-        draws.clue_steps,
     )
-    for values in zip(*(column.tolist() for column in columns), strict=True):
-        *plain, remaining, nodes, paths = values
-        clues = [
-            ([step for step in path if step >= 0], node) for node, path in zip(nodes, paths, strict=True) if node >= 0
-        ]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for (*plain, remaining), clues in zip(rows, draws.clues(), strict=True):
         yield _Row(*(*plain, remaining[: len(clues)], clues))
 
 

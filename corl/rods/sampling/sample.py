@@ -21,13 +21,12 @@ import numpy as np
 from corl.config.rods import RodsSample
 from corl.data.items import write_whole
 from corl.observe.progress import sample_bar
-from corl.rods.graph import Graph, load_graph
+from corl.rods.graph import Graph, Ints, load_graph
 from corl.rods.sampling.corpus import count_mentions
 from corl.rods.sampling.drawing import Block, Drawing, draw_block, finish_batch
 from corl.rods.sampling.draws import Draws
 from corl.rods.sampling.manifest import Order, manifest, write_manifest
 from corl.rods.sampling.rarity import rare_nodes, rarity_scores, seed_weights
-from corl.rods.sampling.records import Batch
 from corl.rods.sampling.selection import Candidates, Effort, Selection, Supply, letters, most_items
 from corl.rods.sampling.sources import Sources
 from corl.rods.sampling.workers import Workers
@@ -40,9 +39,16 @@ class Chosen:
     """The chosen questions in order, and what the draws came to."""
 
     draws: list[Draws] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
     drawn: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+
+
+class _SameText(Exception):
+    """Chosen questions that, once worded, read like earlier ones; by the index of their draws."""
+
+    def __init__(self, indices: frozenset[int]) -> None:
+        super().__init__(indices)
+        self.indices = indices
 
 
 def sample_items(
@@ -76,14 +82,32 @@ def sample_items(
     draw_block(drawing, (0, min(effort.block, 64)))
     order = Order(items, seed, lang, settings, hashes)
     with Workers(workers, drawing, start_method) as pool:
-        chosen = _choose(pool, graph, order, effort)
-        digest, counts = _write(pool, out, chosen, order)
+        chosen, digest, counts = _choose_and_write(pool, out, graph, order, effort)
     content = manifest(out, digest, graph, order, counts, chosen.drawn, chosen.rejected)
     write_manifest(out, content)
     return content
 
 
-def _choose(pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort) -> Chosen:
+def _choose_and_write(
+    pool: Workers[Drawing], out: Path, graph: Graph, order: Order, effort: Effort
+) -> tuple[Chosen, str, dict[str, Counter[str]]]:
+    """What was chosen, the file's sha256 and the counts of its items by kind.
+
+    Only chosen questions are worded. That they read differently follows from what they say, so one that reads like an
+    earlier one after all (two words for one thing in the templates) is as good as never met: then all is done again.
+    """
+    dropped: frozenset[int] = frozenset()
+    while True:
+        chosen = _choose(pool, graph, order, effort, dropped)
+        try:
+            return chosen, *_write(pool, out, chosen, order)
+        except _SameText as same:
+            dropped |= same.indices
+
+
+def _choose(
+    pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort, dropped: frozenset[int] = frozenset()
+) -> Chosen:
     selection, supply, chosen = Selection.of(order.items, order.settings), Supply(effort), Chosen()
     found: list[Candidates] = []
     spans = ((start, start + effort.block) for start in itertools.count(0, effort.block))
@@ -92,6 +116,8 @@ def _choose(pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort) 
         sample_bar("choosing", order.items, shown=True) as bar,
     ):
         for block in blocks:
+            if dropped:
+                block = block.without(sorted(dropped))
             rows = selection.take(block.candidates)
             _keep(chosen, block, rows, effort.block)
             bar.update(len(rows))
@@ -109,7 +135,6 @@ def _choose(pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort) 
 
 def _keep(chosen: Chosen, block: Block, rows: list[int], drawn: int) -> None:
     chosen.draws.append(block.draws.take(np.array(rows, np.int64)))
-    chosen.questions += [block.questions[row] for row in rows]
     chosen.drawn += drawn
     chosen.rejected.update(block.lost)
 
@@ -126,28 +151,38 @@ def _refuse(graph: Graph, order: Order, effort: Effort, found: list[Candidates],
 
 
 def _write(pool: Workers[Drawing], out: Path, chosen: Chosen, order: Order) -> tuple[str, dict[str, Counter[str]]]:
-    """The file's sha256, and the counts of its items by kind."""
+    """The file's sha256, and the counts of its items by kind.
+
+    Raises _SameText, and leaves no file, where two read alike.
+    """
     draws, places = Draws.join(chosen.draws), letters(order.seed, order.items, order.settings.options)
     digest = hashlib.sha256()
     counts: dict[str, Counter[str]] = {}
+    first: dict[str, int] = {}  # the index that each text was drawn from
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[tuple[Draws, Ints]]:
         for start in range(0, order.items, BATCH):
             rows = np.arange(start, min(start + BATCH, order.items))
-            yield Batch(draws.take(rows), chosen.questions[start : start + BATCH], places[rows])
+            yield draws.take(rows), places[rows]
 
     def lines() -> Iterator[bytes]:
         with (
             closing(pool.map(finish_batch, batches())) as finished,
             sample_bar("writing", order.items, shown=True) as bar,
         ):
-            for batch, tallies in finished:
-                for kind, tally in tallies.items():
+            alike = set()
+            for batch in finished:
+                for kind, tally in batch.counts.items():
                     counts.setdefault(kind, Counter()).update(tally)
-                for line in batch:
+                for text, index in zip(batch.questions, batch.indices, strict=True):
+                    if first.setdefault(text, index) != index:
+                        alike.add(index)
+                for line in batch.lines:
                     digest.update(line)
-                yield from batch
-                bar.update(len(batch))
+                yield from batch.lines
+                bar.update(len(batch.lines))
+            if alike:
+                raise _SameText(frozenset(alike))
 
     _remove_leftovers(out)
     write_whole(out, lines())

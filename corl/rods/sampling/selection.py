@@ -6,7 +6,7 @@ The choice depends on the draws and on the number of items wanted, never on who 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Candidates:
     """What the choice looks at, one row a proven question in order of the index. F features."""
 
     same: Words  # [n] equal for questions that ask the same of the same clues, whatever language and options
-    text: Words  # [n] equal for questions that read the same
+    reading: Words  # [n] equal for questions that may read the same, see `readings`
     answer: Ints  # [n]
     rare: NDArray[np.bool_]  # [n] the answer is rare
     ranks: Ints  # [n, F] the answer's rank among the options by each feature
@@ -39,6 +39,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.same)
+
+    def take(self, rows: Ints) -> "Candidates":
+        """The rows at these positions."""
+        return Candidates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class Selection:
     rejected: Counter[str] = field(default_factory=Counter)
     _common: int = 0
     _same: set[int] = field(default_factory=set)
-    _texts: set[int] = field(default_factory=set)
+    _readings: set[int] = field(default_factory=set)
     _answers: Counter[int] = field(default_factory=Counter)
     _ranks: dict[int, int] = field(default_factory=dict)
     _leans: list[float] = field(default_factory=list)
@@ -77,14 +81,14 @@ class Selection:
         ranks = candidates.ranks * features + np.arange(features)
         common_bound, rank_bound = self._bounds()
         self._leans = self._leans or [0.0] * candidates.leans.shape[1]
-        columns = (candidates.same, candidates.text, candidates.answer, candidates.rare, ranks, candidates.leans)
+        columns = (candidates.same, candidates.reading, candidates.answer, candidates.rare, ranks, candidates.leans)
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        for row, (same, text, answer, rare, places, leans) in enumerate(rows):
+        for row, (same, reading, answer, rare, places, leans) in enumerate(rows):
             if self.full:
                 break
             if same in self._same:
                 self.rejected["same_question"] += 1
-            elif text in self._texts:
+            elif reading in self._readings:
                 self.rejected["same_text"] += 1
             elif self._answers[answer] >= self.answer_items:
                 self.rejected["answer_share"] += 1
@@ -98,7 +102,7 @@ class Selection:
                 taken.append(row)
                 self.count += 1
                 self._same.add(same)
-                self._texts.add(text)
+                self._readings.add(reading)
                 self._answers[answer] += 1
                 self._common += not rare
                 self._leans = [total + lean for total, lean in zip(self._leans, leans, strict=True)]
@@ -215,16 +219,19 @@ def _first_items(often: int, settings: RodsSample) -> int:
 
 def same_question(draws: Draws) -> Words:
     """[n] a key of shape, clues in any order, asked, excluded, contrast and answer."""
-    clues = np.zeros(draws.clue_nodes.shape, np.uint64)
-    columns = [draws.clue_nodes, *np.moveaxis(draws.clue_steps, 2, 0)]
-    for slot, column in enumerate(columns):
-        clues = random_words(0, "clue", _chained(clues, column), slot)
-    clues.sort(axis=1)
     parts = (draws.shape, draws.asked_step, draws.excluded_step, draws.excluded_node, draws.contrast, draws.answer)
-    key = np.zeros(len(draws), np.uint64)
-    for slot, part in enumerate((*clues.T, *parts)):
-        key = random_words(0, "question", _chained(key, part), slot)
-    return key
+    return _keys(draws.clue_nodes, draws.clue_steps, parts)
+
+
+def readings(draws: Draws, namesake: Ints) -> Words:
+    """[n] a key of language and all that the stem says, with namesakes taken for one node.
+
+    The answer is none of it: of two stems that say the same, one is enough whatever they ask for.
+    """
+    namesake = np.append(namesake, -1)  # -1 stands for no node
+    contrast, excluded = namesake[draws.contrast], namesake[draws.excluded_node]
+    parts = (draws.lang, draws.shape, draws.asked_step, draws.excluded_step, excluded, contrast)
+    return _keys(namesake[draws.clue_nodes], draws.clue_steps, parts)
 
 
 def letters(seed: int, count: int, options: int) -> Ints:
@@ -232,6 +239,17 @@ def letters(seed: int, count: int, options: int) -> Ints:
     runs = -(-count // options)
     keys = np.stack([uniform(seed, "letters", np.arange(runs), slot) for slot in range(options)], axis=1)
     return np.argsort(keys, axis=1, kind="stable").reshape(-1)[:count]
+
+
+def _keys(clue_nodes: Ints, clue_steps: Ints, parts: Sequence[Ints]) -> Words:
+    clues = np.zeros(clue_nodes.shape, np.uint64)
+    for slot, column in enumerate([clue_nodes, *np.moveaxis(clue_steps, 2, 0)]):
+        clues = random_words(0, "clue", _chained(clues, column), slot)
+    clues.sort(axis=1)
+    key = np.zeros(len(clue_nodes), np.uint64)
+    for slot, part in enumerate((*clues.T, *parts)):
+        key = random_words(0, "question", _chained(key, part), slot)
+    return key
 
 
 def _chained(key: Words, part: NDArray) -> NDArray:

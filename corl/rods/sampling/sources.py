@@ -14,7 +14,6 @@ from corl.rods.sampling.rarity import rare_nodes
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-assert STEPS <= 64, "a node's steps are kept as the bits of one word"
 
 KINDRED_STEP = 0  # the one step of Sources.relatives
 # The second fact, read between the same two nodes, makes the first one doubtful: no clue and no key rests on either.
@@ -54,9 +53,14 @@ class Sources:
         return self.hubs | self.graph.generic
 
     @cached_property
+    def rare(self) -> Bools:
+        """[N] rare nodes."""
+        return rare_nodes(self.graph)
+
+    @cached_property
     def appeal(self) -> Floats:
         """[N] weights for drawing answers and what leads to them: few edges and rare preferred."""
-        return np.where(rare_nodes(self.graph), 3.0, 1.0) / np.sqrt(np.maximum(self.graph.degrees, 1))
+        return np.where(self.rare, 3.0, 1.0) / np.sqrt(np.maximum(self.graph.degrees, 1))
 
     @cached_property
     def solid(self) -> Adjacency:
@@ -77,16 +81,6 @@ class Sources:
         """Strong and weak edges with each relation replaced by its family's, see grammar.kin_step."""
         graph = self.graph
         return Adjacency(len(graph), graph.heads, KIN_RELATION[graph.relations], graph.tails)
-
-    @cached_property
-    def strong_steps(self) -> NDArray[np.uint64]:
-        """[N] bit s: the node has a strong edge of step s."""
-        return _step_bits(self.graph.strong)
-
-    @cached_property
-    def solid_steps(self) -> NDArray[np.uint64]:
-        """[N] bit s: the node has a solid edge of step s."""
-        return _step_bits(self.solid)
 
     @cached_property
     def relatives(self) -> Adjacency:
@@ -133,18 +127,6 @@ class Sources:
     def holds_kin(self, nodes: Ints, steps: Ints, targets: Ints) -> Bools:
         """Whether each node has the target under the step or a kindred one, strongly or weakly."""
         return self.kin.has(nodes, kin_step(steps), targets)
-
-
-def has_step(bits: NDArray[np.uint64], nodes: Ints, steps: Ints) -> Bools:
-    """Whether each node has its step, read from strong_steps or solid_steps; False for step -1."""
-    return (steps >= 0) & ((bits[nodes] >> np.maximum(steps, 0).astype(np.uint64)) & np.uint64(1) == 1)
-
-
-def _step_bits(adjacency: Adjacency) -> NDArray[np.uint64]:
-    bits = np.zeros(adjacency.num_nodes, np.uint64)
-    nodes, steps = adjacency.row_keys // STEPS, adjacency.row_keys % STEPS
-    np.bitwise_or.at(bits, nodes, np.uint64(1) << steps.astype(np.uint64))
-    return bits
 
 
 def _two_steps(adjacency: Adjacency, nodes: Ints, step: int) -> tuple[Ints, Ints]:

@@ -7,12 +7,12 @@ from corl.rods.sampling.evidence import race
 from corl.rods.sampling.grammar import back
 from corl.rods.sampling.keyed import uniform
 from corl.rods.sampling.ragged import order_by, starts
-from corl.rods.sampling.sources import Floats, Sources, has_step
+from corl.rods.sampling.sources import Bools, Floats, Sources
 
 
 def pick_step(sources: Sources, stage: str, indices: Ints, nodes: Ints, steps: Ints) -> Ints:
     """One of `steps` [n, S] (-1: none) that the node has a solid edge of, all as likely; -1 where it has none."""
-    there = has_step(sources.solid_steps, nodes[:, None], steps)
+    there = sources.solid.has_step(nodes[:, None], steps)
     count = there.sum(1)
     at = (uniform(sources.seed, f"{stage}.step", indices) * count).astype(np.int64)
     order = np.argsort(~there, axis=1, kind="stable")
@@ -35,6 +35,16 @@ def pick_end(sources: Sources, stage: str, indices: Ints, nodes: Ints, steps: In
     first = starts(row)
     out[row[first]] = targets[first]
     return out
+
+
+def worth_proving(sources: Sources, stage: str, indices: Ints, answers: Ints) -> Bools:
+    """[n] whether there is an answer and the draw goes on with it: always with a rare one, by its key with another.
+
+    At least `rare_share` of the file's answers are rare, fewer of what is drawn: with the default of one half two in
+    five of the common ones go at once, before the work of a proof that the file has no room for.
+    """
+    kept = uniform(sources.seed, f"{stage}.worth", indices) >= 0.8 * sources.settings.rare_share
+    return (answers >= 0) & (sources.rare[answers] | kept)
 
 
 def hop(adjacency: Adjacency, nodes: Ints, steps: Ints, shot: Floats) -> Ints:

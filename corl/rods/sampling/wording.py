@@ -132,18 +132,18 @@ class Wording:
         if draws is not self._block:
             # Plain lists: a numpy element costs twenty times as much to read. One block at a time is kept.
             words = random_words(self._seed, "wording", draws.index)
-            arrays = (draws.lang, draws.shape, draws.entity, draws.clue_nodes, draws.clue_steps, draws.asked_step)
+            arrays = (draws.lang, draws.shape, draws.entity, draws.asked_step)
             more = (draws.excluded_step, draws.excluded_node, draws.contrast, draws.answer, draws.distractors, words)
-            self._columns = [array.tolist() for array in (*arrays, *more)]
+            self._columns = [*(array.tolist() for array in (*arrays, *more)), draws.clues()]
             self._block = draws
-        lang, shape, entity, nodes, paths, asked, out_step, out_node, contrast, answer, others, word = (
+        lang, shape, entity, asked, out_step, out_node, contrast, answer, others, word, clues = (
             column[row] for column in self._columns
         )
         return _Row(
             lang=LANGS[lang],
             shape=SHAPES[shape],
             entity=entity,
-            clues=[(_path(tuple(path)), node) for node, path in zip(nodes, paths, strict=True) if node >= 0],
+            clues=[(_path(path), node) for path, node in clues],
             asked=relation_of(asked) if asked >= 0 else None,
             excluded=(relation_of(out_step), out_node) if out_step >= 0 else None,
             contrast=contrast,
@@ -155,7 +155,7 @@ class Wording:
 
 @lru_cache(maxsize=4096)
 def _path(steps: tuple[int, ...]) -> tuple[Step, ...]:
-    return tuple(relation_of(step) for step in steps if step >= 0)
+    return tuple(map(relation_of, steps))
 
 
 def _capital(text: str) -> str:

@@ -107,4 +107,4 @@ class Surfaces:
 
 def without_disambiguator(text: str) -> str:
     """The name without a parenthesis at its end, unless that is all there is."""
-    return _DISAMBIGUATOR.sub("", text) or text
+    return text if "(" not in text and "\uff08" not in text else _DISAMBIGUATOR.sub("", text) or text

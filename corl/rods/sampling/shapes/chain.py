@@ -14,7 +14,7 @@ from corl.rods.sampling.proof import acceptable, barred, reach
 from corl.rods.sampling.shapes.pools import Candidates, make_pool
 from corl.rods.sampling.shapes.rows import to_draws
 from corl.rods.sampling.sources import Bools, Floats, Sources
-from corl.rods.sampling.walk import pick_end, pick_step, walkers
+from corl.rods.sampling.walk import pick_end, pick_step, walkers, worth_proving
 
 STAGE = "chain"
 HOPS = ((2, 0.25), (3, 0.4), (4, 0.35))
@@ -85,7 +85,7 @@ def _draw_paths(sources: Sources, indices: Ints, langs: Ints) -> Paths:
     # Along the step that the clue came by: another answer of the clue's kind, which the clue says nothing about.
     alive &= (asked >= 0) & ~((middle < 0).all(1) & (asked == start))
     answers = pick_end(sources, "chain.answer", indices, np.where(alive, at, -1), asked)
-    alive &= (answers >= 0) & (answers != clue) & (answers != seeds) & (answers != at)
+    alive &= worth_proving(sources, STAGE, indices, answers) & (answers != clue) & (answers != seeds) & (answers != at)
     return Paths(indices, langs, seeds, start, clue, middle, at, asked, answers).take(alive)
 
 

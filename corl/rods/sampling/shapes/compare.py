@@ -22,7 +22,7 @@ from corl.rods.sampling.shapes.tails import (
     proofs_possible,
 )
 from corl.rods.sampling.sources import Sources
-from corl.rods.sampling.walk import pick_end, pick_step
+from corl.rods.sampling.walk import pick_end, pick_step, worth_proving
 
 STAGE = "compare"
 
@@ -37,7 +37,7 @@ def draw_compare(sources: Sources, indices: Ints, langs: Ints) -> Draws:
     steps = np.broadcast_to(step_numbers(COMPARE_ASKED), (len(indices), len(COMPARE_ASKED)))
     asked = pick_step(sources, STAGE, indices, entities, steps)
     answers = pick_end(sources, STAGE, indices, entities, asked)
-    rows = np.flatnonzero(answers >= 0)
+    rows = np.flatnonzero(worth_proving(sources, STAGE, indices, answers))
     indices, langs, entities, asked, answers = (part[rows] for part in (indices, langs, entities, asked, answers))
 
     most = min(sources.settings.max_clues, MAX_CLUES, sources.settings.options - 1)

@@ -27,7 +27,7 @@ from corl.rods.sampling.shapes.tails import (
     proofs_possible,
 )
 from corl.rods.sampling.sources import Bools, Sources
-from corl.rods.sampling.walk import walkers
+from corl.rods.sampling.walk import walkers, worth_proving
 
 STAGE = "constraint"
 TREATS, FORBIDDEN = step_of("treated_with_drug"), step_of("contraindicated_in")
@@ -41,10 +41,11 @@ def draw_constraint(sources: Sources, indices: Ints, langs: Ints) -> Draws:
     indices, langs = indices[rows], langs[rows]
     forbidding, condition = _conditions(sources, indices, entities)
     answers = _answers(sources, indices, entities, forbidding, condition)
+    going = worth_proving(sources, STAGE, indices, answers)
     masked = uniform(sources.seed, "constraint.masked", indices) < MASKED
     parts = []
     for wanted, find in ((masked, _masked), (~masked, _named)):
-        at = np.flatnonzero(wanted & (answers >= 0))
+        at = np.flatnonzero(wanted & going)
         parts.append(find(sources, indices[at], langs[at], entities[at], answers[at], condition[at]))
     return Draws.join(parts)
 

@@ -15,7 +15,7 @@ from corl.rods.sampling.proof import barred
 from corl.rods.sampling.ragged import is_in, order_by, starts
 from corl.rods.sampling.shapes.pools import Candidates, make_pool
 from corl.rods.sampling.shapes.rows import to_draws
-from corl.rods.sampling.sources import Sources, has_step
+from corl.rods.sampling.sources import Sources
 from corl.rods.sampling.walk import hop, pick_end
 
 STAGE = "exception"
@@ -78,7 +78,7 @@ def _outsiders(sources: Sources, indices: Ints, entities: Ints, asked: Ints, row
     good = (outside >= 0) & (outside != entities[:, None])
     rows = np.nonzero(good)[0]
     nodes, close = outside[good], np.broadcast_to(np.arange(width) < NEAR, keys.shape)[good]
-    fits = ~sources.blunt[nodes] & has_step(sources.strong_steps, nodes, back(asked[rows]))
+    fits = ~sources.blunt[nodes] & sources.graph.strong.has_step(nodes, back(asked[rows]))
     keys = barred(sources, np.arange(size), entities, asked, entities[:, None])
     types = _majority_type(sources, row, member, size)
     fits &= sources.graph.types[nodes] == types[rows]

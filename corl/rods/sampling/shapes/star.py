@@ -20,6 +20,7 @@ from corl.rods.sampling.ragged import distinct
 from corl.rods.sampling.shapes.pools import Candidates, make_pool, share_of, thin
 from corl.rods.sampling.shapes.rows import to_draws
 from corl.rods.sampling.sources import Sources
+from corl.rods.sampling.walk import worth_proving
 
 STAGE = "star"
 
@@ -27,6 +28,8 @@ STAGE = "star"
 def draw_star(sources: Sources, indices: Ints, langs: Ints) -> Draws:
     """Proven questions; fewer than indices where a draw proves nothing."""
     rows, entities = draw_seeds(sources, STAGE, indices, seed_kinds(sources, STAGE, indices))
+    wanted = worth_proving(sources, STAGE, indices[rows], entities)
+    rows, entities = rows[wanted], entities[wanted]
     indices, langs = indices[rows], langs[rows]
     most = min(sources.settings.max_clues, MAX_CLUES)
     count = 2 + pick(sources.seed, "star.count", indices, np.full(len(indices), most - 1))

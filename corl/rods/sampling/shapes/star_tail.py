@@ -21,7 +21,7 @@ from corl.rods.sampling.shapes.tails import (
     proofs_possible,
 )
 from corl.rods.sampling.sources import Sources
-from corl.rods.sampling.walk import pick_end, pick_step
+from corl.rods.sampling.walk import pick_end, pick_step, worth_proving
 
 STAGE = "star_tail"
 
@@ -32,7 +32,7 @@ def draw_star_tail(sources: Sources, indices: Ints, langs: Ints) -> Draws:
     indices, langs = indices[rows], langs[rows]
     asked = pick_step(sources, STAGE, indices, entities, ASKED_STEPS[sources.graph.types[entities]])
     answers = pick_end(sources, STAGE, indices, entities, asked)
-    rows = np.flatnonzero(answers >= 0)
+    rows = np.flatnonzero(worth_proving(sources, STAGE, indices, answers))
     indices, langs, entities, asked, answers = (part[rows] for part in (indices, langs, entities, asked, answers))
 
     # Each clue must be the one that shuts out some option, so there is room for no more clues than wrong options.

@@ -14,7 +14,7 @@ from corl.rods.sampling.keyed import uniform
 from corl.rods.sampling.options import Pool
 from corl.rods.sampling.proof import MOST_ENTITIES, acceptable, barred
 from corl.rods.sampling.shapes.pools import Candidates, make_pool, share_of, thin
-from corl.rods.sampling.sources import Bools, Floats, Sources, has_step
+from corl.rods.sampling.sources import Bools, Floats, Sources
 
 TOP_UP = 8  # candidates from anywhere in the asked relation, so that a rare answer has rare company
 FLAG = 1 << 5  # cover bit of the option that the shape itself asks for, behind the five clues
@@ -58,7 +58,7 @@ def competitors(sources: Sources, tails: Tails) -> Evidence:
     """Entities of the hidden one's type that have something in the asked relation and may be passed through."""
     row, entity = tails.evidence.row, tails.evidence.entity
     fits = sources.graph.types[entity] == sources.graph.types[tails.entities[row]]
-    fits &= ~sources.hubs[entity] & has_step(sources.solid_steps, entity, tails.asked[row])
+    fits &= ~sources.hubs[entity] & sources.solid.has_step(entity, tails.asked[row])
     return tails.evidence.take(fits)
 
 

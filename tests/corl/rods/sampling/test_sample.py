@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from corl.cli import main
 from corl.config.rods import RodsSample
 from corl.data.items import Item, read_items, write_items
 from corl.rods.graph import FINDINGS, NODE_TYPES, RARITIES, RELATION_NAMES, Graph, load_graph, synthetic_graph
+from corl.rods.sampling import drawing
 from corl.rods.sampling.sample import sample_items
 from corl.rods.sampling.selection import Effort, most_of_one_answer
+from corl.rods.sampling.wording import Wording
 
-QUICK = Effort(block=256, least=12, draws_per_item=4, window=4, fresh=1 / 4)
+QUICK = Effort(block=256, least=12, draws_per_item=4, window=4, fresh=1 / 6)
 ITEMS = 100
 
 
@@ -78,6 +81,18 @@ def test_the_size_of_a_block_changes_nothing_and_the_seed_all(
     assert out.read_bytes() == made[0].read_bytes()
     sample_items("embedded", out, items=ITEMS, seed=4, lang="both", effort=QUICK)
     assert not {item.question for item in read_items(out)} & {item.question for item in items}
+
+
+def test_two_questions_that_read_alike_once_worded_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "readings", lambda draws, namesake: draws.index.astype(np.uint64))
+    monkeypatch.setattr(Wording, "question", lambda self, draws, row: f"Number {draws.index[row] // 3}?")
+    found = sample_items("embedded", tmp_path / "items.jsonl", items=40, seed=3, effort=QUICK)
+    texts = [item.question for item in read_items(tmp_path / "items.jsonl")]
+    assert len(set(texts)) == len(texts) == 40 and found["rejected"]["same_text"] > 10
+    assert found["draws"] == 40 + sum(found["rejected"].values())
+    one_by_one = tmp_path / "one.jsonl"
+    sample_items("embedded", one_by_one, items=40, seed=3, effort=replace(QUICK, block=16, least=512))
+    assert one_by_one.read_bytes() == (tmp_path / "items.jsonl").read_bytes()
 
 
 def test_items_keep_every_bound(items: list[Item]) -> None:

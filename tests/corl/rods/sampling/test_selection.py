@@ -34,7 +34,7 @@ def candidates(
     rng = np.random.default_rng(seed)
     return Candidates(
         same=rng.integers(questions, size=count).astype(np.uint64),
-        text=rng.integers(10**9, size=count).astype(np.uint64),
+        reading=rng.integers(10**9, size=count).astype(np.uint64),
         answer=rng.integers(answers, size=count),
         rare=rng.random(count) < rare,
         ranks=rng.integers(options, size=(count, 5)),
@@ -63,7 +63,7 @@ def test_everything_taken_is_within_the_bounds_in_every_prefix() -> None:
     assert selection.full
     assert rows == sorted(set(rows))
     assert len(rows) == 600
-    assert len(set(pool.same[rows].tolist())) == len(set(pool.text[rows].tolist())) == 600
+    assert len(set(pool.same[rows].tolist())) == len(set(pool.reading[rows].tolist())) == 600
     assert max(Counter(pool.answer[rows].tolist()).values()) <= 12
     count = np.arange(1, 601)
     assert (np.cumsum(pool.rare[rows]) >= 0.5 * count).all()
@@ -94,14 +94,14 @@ def test_the_first_that_fits_is_taken_whatever_the_blocks() -> None:
 
 
 def columns(pool: Candidates) -> tuple[np.ndarray, ...]:
-    return pool.same, pool.text, pool.answer, pool.rare, pool.ranks, pool.leans
+    return pool.same, pool.reading, pool.answer, pool.rare, pool.ranks, pool.leans
 
 
 @pytest.mark.parametrize(
     "reason, columns",
     [
         ("same_question", {"same": np.zeros(50, np.uint64)}),
-        ("same_text", {"text": np.zeros(50, np.uint64)}),
+        ("same_text", {"reading": np.zeros(50, np.uint64)}),
         ("answer_share", {"answer": np.zeros(50, np.int64)}),
         ("common_answer", {"rare": np.zeros(50, bool)}),
         ("answer_rank", {"ranks": np.zeros((50, 5), np.int64)}),
@@ -147,7 +147,7 @@ def pool_of(seed: int, questions: int, answers: int, rare: float) -> list[Candid
     made = candidates(600, seed=seed, questions=questions)
     # The rest of a question follows from the question, as in a graph.
     answer = (made.same % answers).astype(np.int64)
-    made = only(made, answer=answer, text=made.same, rare=answer % 10 < rare * 10)
+    made = only(made, answer=answer, reading=made.same, rare=answer % 10 < rare * 10)
     return [Candidates(*(c[start : start + 20] for c in columns(made))) for start in range(0, 600, 20)]
 
 
@@ -193,10 +193,10 @@ def test_more_items_may_be_possible_where_fewer_are_not() -> None:
 def test_a_smaller_file_is_looked_for_less_long() -> None:
     """One new question a block: 9 items would take 9 blocks, but get 8; 20 would get 12."""
     effort = replace(EFFORT, fresh=0.0)
-    base = only(candidates(20), same=np.zeros(20, np.uint64), text=np.arange(20).astype(np.uint64))
+    base = only(candidates(20), same=np.zeros(20, np.uint64), reading=np.arange(20).astype(np.uint64))
     base = only(base, rare=np.ones(20, bool), ranks=np.arange(20)[:, None], leans=np.zeros((20, 1)))
     pool = [
-        only(base, same=base.same + np.uint64(n), text=base.text + np.uint64(20 * n), answer=base.answer * 0 + n)
+        only(base, same=base.same + np.uint64(n), reading=base.reading + np.uint64(20 * n), answer=base.answer * 0 + n)
         for n in range(12)
     ]
     assert effort.blocks(20) == 12
