@@ -51,10 +51,10 @@ class Draws:
 
     def clues(self) -> list[list[tuple[tuple[int, ...], int]]]:
         """Of each row its clues: (path, node). A path is one number on the way: lists of lists of lists are slow."""
-        codes = np.zeros(self.clue_nodes.shape, np.int64)
+        codes: Ints = np.zeros(self.clue_nodes.shape, np.int64)
         for place in range(self.clue_steps.shape[2]):
             codes = codes * _DIGIT + self.clue_steps[:, :, place] + 1
-        found = []
+        found: list[list[tuple[tuple[int, ...], int]]] = []
         for paths, nodes in zip(codes.tolist(), self.clue_nodes.tolist(), strict=True):
             found.append([(_path(code), node) for code, node in zip(paths, nodes, strict=True) if node >= 0])
         return found

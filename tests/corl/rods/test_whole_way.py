@@ -59,6 +59,8 @@ def test_the_commands_of_the_readme_one_after_the_other(tmp_path: Path, make_che
             make_checkpoint(tmp_path / "Qwen2.5-7B", texts, tokens=1000, max_position_embeddings=1024)
             command[command.index("8")] = "2"
             command += ["run.dir=run", "cold_start.max_steps=3", "cold_start.traces_per_step=8", "model.dtype=float32"]
+            # Of a size that shows above what one batch's loss differs from another's.
+            command += ["cold_start.optim.lr=1.0e-2", "cold_start.optim.warmup_steps=0"]
             command += ["eval.max_tokens=8", "rollout={max_seqs: 32, page_size: 64, kv_tokens: 65536}"]
         done = subprocess.run(
             [BIN / command[0], *command[1:]],
@@ -75,4 +77,4 @@ def test_the_commands_of_the_readme_one_after_the_other(tmp_path: Path, make_che
     assert [t.item.id for t in traces] == [item.id for item in mixed]
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [step["stage"] for step in steps] == ["cold_start"] * 3, last
-    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
