@@ -77,4 +77,4 @@ def test_the_commands_of_the_readme_one_after_the_other(tmp_path: Path, make_che
     assert [t.item.id for t in traces] == [item.id for item in mixed]
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [step["stage"] for step in steps] == ["cold_start"] * 3, last
-    assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
+    assert steps[-1]["loss"] < 0.95 * steps[0]["loss"]
