@@ -1,6 +1,8 @@
 """The `corl` command. Exit code 0: done. 1: a check said no. 2: the input is wrong, and one line says what to do."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:

@@ -117,3 +117,11 @@ def test_the_installed_command_and_the_module_are_one(here: Path) -> None:
     for command in ([str(Path(sys.executable).parent / "corl")], [sys.executable, "-m", "corl.cli"]):
         done = subprocess.run([*command, "grade", "nowhere"], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: nowhere cannot be used")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "corl.cli", "rods", "graph", "embedded"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141

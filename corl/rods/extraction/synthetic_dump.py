@@ -13,7 +13,8 @@ import numpy as np
 
 from corl.rods.extraction.titles import words
 
-FAMILY = 6  # diseases that share findings
+FAMILY = 12  # diseases that share findings
+SHARED = 12  # symptoms that a family draws its members' from
 _SYLLABLES = words(
     """
     ba be bi bo bu da de di do ga go ka ke ki ko la le li lo lu ma me mi mo na ne ni no pa pe pi po ra re ri ro sa se
@@ -78,7 +79,7 @@ def _pages(diseases: int, seed: int) -> Iterator[_Page]:
     for family in range(families):
         draw = np.random.Generator(np.random.Philox(key=[seed, family]))
         members = range(family * FAMILY, min(diseases, (family + 1) * FAMILY))
-        shared = [f"{word(family * 8 + i, seed)} pain" for i in range(8)]
+        shared = [f"{word(family * SHARED + i, seed)} pain" for i in range(SHARED)]
         for number in members:
             yield _disease(number, shared, draw, seed, diseases)
             yield _drug(number, draw, seed)
@@ -111,7 +112,7 @@ def pathogen_name(number: int, seed: int) -> str:
 
 def _disease(number: int, shared: list[str], draw: np.random.Generator, seed: int, diseases: int) -> _Page:
     name = disease_name(number, seed)
-    common = [shared[int(i)] for i in sorted(draw.choice(len(shared), 4, replace=False))]
+    common = [shared[int(i)] for i in sorted(draw.choice(SHARED, 5, replace=False))]
     own = [f"{word(number * 2 + i, seed + 4)} rash" for i in range(2)]
     siblings = [
         n for n in range(number - number % FAMILY, number - number % FAMILY + FAMILY) if n != number and n < diseases
@@ -140,7 +141,7 @@ def _disease(number: int, shared: list[str], draw: np.random.Generator, seed: in
     prose = (
         f"<!-- Definition and symptoms -->\n'''{name}''' is an invented disease. "
         f"It is not linked to [[{drug_name(number + 7, seed)}]].\n\n"
-        f"== Signs and symptoms ==\nPeople report [[{shared[number % 8].capitalize()}]].{_REF}\n\n"
+        f"== Signs and symptoms ==\nPeople report [[{shared[number % SHARED].capitalize()}]].{_REF}\n\n"
         f"== Treatment ==\n[[{drug_name(number, seed)}]] is used.{_REF}\n\n"
         + "This sentence is here for its length. " * int(draw.integers(5, 40))
         + "\n\n{{Medical resources\n| ICD10 = {{ICD10|A|"
@@ -157,7 +158,7 @@ def _drug(number: int, draw: np.random.Generator, seed: int) -> _Page:
 | tradename = {word(number, seed + 9).capitalize()}, others
 | class = [[{word(number // (FAMILY * 4), seed + 10).capitalize()} inhibitor]]
 | uses = [[{disease_name(number, seed)}]]{_REF}
-| side_effects = [[{word(number // FAMILY * 8, seed)} pain]], {word(number % 97, seed + 11)} ache
+| side_effects = [[{word(number // FAMILY * SHARED, seed)} pain]], {word(number % 97, seed + 11)} ache
 | pregnancy_AU = {"ABCDX"[number % 5]}
 | legal_US = Rx-only
 | bioavailability = {10 + number % 80}%

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from corl.rods.graph import Graph, Ints
 from corl.rods.sampling.draws import Draws
 from corl.rods.sampling.keyed import uniform
-from corl.rods.sampling.rarity import _stated
+from corl.rods.sampling.rarity import stated_rarity
 
 if TYPE_CHECKING:
     from corl.rods.sampling.sources import Sources
@@ -55,12 +55,12 @@ class Chosen:
 
 def option_features(graph: Graph, lang: str) -> Floats:
     """[N, F] what can be told of an option without reading its question, in the order of FEATURES."""
-    return _features(graph, lang, _stated(graph))
+    return _features(graph, lang, stated_rarity(graph))
 
 
 def both_features(graph: Graph) -> tuple[Floats, Floats]:
     """option_features in English and in Chinese."""
-    rarity = _stated(graph)
+    rarity = stated_rarity(graph)
     return _features(graph, "en", rarity), _features(graph, "zh", rarity)
 
 

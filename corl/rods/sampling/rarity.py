@@ -40,7 +40,7 @@ def rarity_scores(graph: Graph, mentions: Ints | None = None) -> Floats:
     """
     measures: list[Floats] = [1 / np.sqrt(np.maximum(graph.degrees, 1))]
     if (graph.rarity >= 0).any():
-        measures.append(_stated(graph))
+        measures.append(stated_rarity(graph))
     if mentions is not None:
         measures.append(1 / (1.0 + mentions))
     ranks = [_ranks_within(graph.types, measure) for measure in measures]
@@ -80,7 +80,7 @@ def _linked_diseases(graph: Graph) -> tuple[Ints, Ints]:
     return pairs // len(graph), pairs % len(graph)
 
 
-def _stated(graph: Graph) -> Floats:
+def stated_rarity(graph: Graph) -> Floats:
     """[N] 0 common .. 1 rare: the node's own, else the mean of its diseases, else what lies between."""
     own = graph.rarity / (len(RARITIES) - 1)
     nodes, diseases = _linked_diseases(graph)
