@@ -1,12 +1,10 @@
-"""The `corl` command. Exit code 0: done. 1: a check said no. 2: the input is wrong, and one line says what to do."""
+"""`corl rods`: from pages to a graph, from a graph to questions, from questions to traces."""
 
 import argparse
-import os
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from corl.cli.parsing import command_of, group
 
 if TYPE_CHECKING:
     from corl.rods.teachers.opening import TeacherPlan
@@ -14,66 +12,9 @@ if TYPE_CHECKING:
 _GRAPH = "embedded, a folder with nodes.tsv and edges.tsv, or synthetic:NODES[:SEED]"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:2] == ["eval", "compare"]:  # a form of its own beside `corl eval MODEL_DIR`
-        arguments = ["eval compare", *arguments[2:]]
-    try:
-        options = _parser().parse_args(arguments)
-        options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
-    except ValueError as error:
-        _refuse(str(error))
-    except OSError as error:
-        if error.filename is None:  # not about a place that the caller named
-            raise
-        _refuse(f"{error.filename} cannot be used ({error.strerror}); check the path")
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see `{self.prog} --help`")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="corl", description=__doc__)
-    top = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    data = _group(top, "data", "question sets")
-    command = _command(data, "import", _data_import, "a published question set as a file of items")
-    command.add_argument(
-        "name",
-        metavar="NAME",
-        help="medqa, medmcqa, pubmedqa, medxpertqa, mmlu_pro, careqa, medbullets, jmed, cmexam, medkgqa or items",
-    )
-    command.add_argument("src", metavar="SRC", help="a file, a folder, a folder saved by `datasets`, or a hub id")
-    command.add_argument("--out", required=True, metavar="FILE")
-    command.add_argument(
-        "--split", metavar="S", help="one of the source's splits; pubmedqa: train (default), test or all"
-    )
-    command.add_argument("--category", metavar="C", help="mmlu_pro: only its rows")
-    command.add_argument("--cop-base", type=int, choices=(0, 1), help="medmcqa: what `cop` counts from")
-    command.add_argument("--strict", action="store_true", help="any dropped row is an error")
-
-    command = _command(data, "check", _data_check, "wrong, repeated and contaminated rows of a file of items")
-    command.add_argument("file", metavar="FILE", help="items; wrong lines are findings, not errors")
-    command.add_argument(
-        "--against", nargs="+", action="extend", default=[], metavar="ITEMS|HASHES", help="test sets, or fingerprints"
-    )
-    command.add_argument("--write-filter", metavar="KEPT", help="write the rows without a finding")
-    command.add_argument("--fingerprint", metavar="OUT", help="write the questions as hashes, for --against")
-    command.add_argument("--report", metavar="JSON", help="write the findings as one JSON object")
-
-    rods = _group(top, "rods", "the reasoning-oriented data strategy")
-    command = _command(rods, "crawl", _rods_crawl, "pages worth extracting, best first, from a dump or a wiki's API")
+def add(top: argparse._SubParsersAction) -> None:
+    rods = group(top, "rods", "the reasoning-oriented data strategy")
+    command = command_of(rods, "crawl", _rods_crawl, "pages worth extracting, best first, from a dump or a wiki's API")
     either = command.add_mutually_exclusive_group(required=True)
     either.add_argument("--dump", metavar="FILE", help="a MediaWiki XML dump (.xml, .bz2)")
     either.add_argument("--api", metavar="URL", help="a wiki's api.php, as https://en.wikipedia.org/w/api.php")
@@ -90,19 +31,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--floor", type=float, default=0.2, metavar="X", help="score to stop at; default: 0.2")
     command.add_argument("--batch", type=int, default=50, metavar="B", help="titles a request; default: 50")
 
-    command = _command(rods, "extract", _rods_extract, "MediaWiki pages to a typed graph with provenance")
+    command = command_of(rods, "extract", _rods_extract, "MediaWiki pages to a typed graph with provenance")
     command.add_argument("src", metavar="SRC", help="an XML dump (.xml, .bz2) or a folder of .wiki and .xml files")
     command.add_argument("--out", required=True, metavar="DIR", help="written when whole; a killed run starts anew")
     command.add_argument("--workers", type=int, default=1, metavar="W", help="processes that read boxes; default: 1")
 
-    command = _command(rods, "graph", _rods_graph, "a graph's nodes by type and edges by relation")
+    command = command_of(rods, "graph", _rods_graph, "a graph's nodes by type and edges by relation")
     command.add_argument("graph", metavar="DIR", help=_GRAPH)
 
-    command = _command(rods, "show", _rods_show, "items or traces as a person reads them")
+    command = command_of(rods, "show", _rods_show, "items or traces as a person reads them")
     command.add_argument("file", metavar="FILE", help="items or traces")
     command.add_argument("--n", type=int, default=10, metavar="N", help="the first N; default: 10")
 
-    command = _command(rods, "sample", _rods_sample, "questions from a graph, each with the proof of its answer")
+    command = command_of(rods, "sample", _rods_sample, "questions from a graph, each with the proof of its answer")
     command.add_argument("--graph", required=True, metavar="G", help=_GRAPH)
     command.add_argument("--n", required=True, type=int, metavar="N", help="items; exactly so many or none")
     command.add_argument("--out", required=True, metavar="FILE", help="items; FILE.manifest.json says what they are")
@@ -121,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         help="public train questions: what they name often counts as less rare",
     )
 
-    command = _command(rods, "audit", _rods_audit, "are the questions sound? recomputed from the graph alone")
+    command = command_of(rods, "audit", _rods_audit, "are the questions sound? recomputed from the graph alone")
     command.add_argument("file", metavar="FILE", help="items of `corl rods sample`")
     command.add_argument("--graph", metavar="G", help="default: embedded, where the items name it")
     command.add_argument("--report", metavar="JSON", help="write every finding and bound as one JSON object")
 
-    command = _command(rods, "filter", _rods_filter, "items fit to train on: kept, rejected and review, with reasons")
+    command = command_of(rods, "filter", _rods_filter, "items fit to train on: kept, rejected and review, with reasons")
     command.add_argument("items", nargs="+", metavar="ITEMS", help="items; a wrong line is rejected, not an error")
     command.add_argument("--out", required=True, metavar="DIR", help="kept, rejected, review, rewritten, manifest")
     command.add_argument(
@@ -140,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--graph", metavar="G", help="proves made items; default: embedded, where they name it")
     command.add_argument("--lang", nargs="+", action="extend", default=[], metavar="L", help="keep only these")
 
-    command = _command(rods, "label", _rods_label, "the label check: a teacher answers every item several times")
+    command = command_of(rods, "label", _rods_label, "the label check: a teacher answers every item several times")
     command.add_argument("items", nargs="+", metavar="ITEMS")
     command.add_argument("--out", required=True, metavar="DIR", help="kept, review, unanswered, answers, manifest")
     command.add_argument("--trials", type=int, default=5, metavar="N", help="of each item; default: 5")
@@ -149,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--max-tokens", type=int, metavar="N", help="of an answer; default: 4096")
     _teacher_options(command, required=True)
 
-    command = _command(
+    command = command_of(
         rods, "review", _rods_review, "decide on the items of a review file; without a decision: list them"
     )
     command.add_argument("file", metavar="FILE", help="review.jsonl of filter or label; it is never changed")
@@ -158,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--answer", metavar="X", help="of fix: the right letter")
     command.add_argument("--log", metavar="DECISIONS", help="of replay: another review's log, on the same items")
 
-    command = _command(rods, "tier", _rods_tier, "easy, moderate or difficult, by formula, language model or pass rate")
+    command = command_of(
+        rods, "tier", _rods_tier, "easy, moderate or difficult, by formula, language model or pass rate"
+    )
     command.add_argument("items", metavar="ITEMS")
     command.add_argument("--out", metavar="F", help="the items with their tiers")
     command.add_argument("--method", choices=("formula", "llm", "pass_rate"))
@@ -170,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--compare", action="store_true", help="how the methods that judged these items agree")
     _teacher_options(command, required=False)
 
-    command = _command(rods, "mix", _rods_mix, "N items of several files at quotas that hold in every prefix")
+    command = command_of(rods, "mix", _rods_mix, "N items of several files at quotas that hold in every prefix")
     command.add_argument("items", nargs="+", metavar="FILES")
     command.add_argument("--out", required=True, metavar="FILE", help="FILE.manifest.json says what it is made of")
     command.add_argument("--n", required=True, type=int, metavar="N", help="items; exactly so many or none")
@@ -187,12 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pass-rates", metavar="PLACE", help="as of `corl rods tier`; default: the items' own")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="which items of a class; default: 0")
 
-    command = _command(rods, "export", _rods_export, "items in another layout")
+    command = command_of(rods, "export", _rods_export, "items in another layout")
     command.add_argument("items", nargs="+", metavar="ITEMS")
     command.add_argument("--medkgqa", action="store_true", required=True, help="graph_idx, question, choices, answer")
     command.add_argument("--out", required=True, metavar="FILE", help="JSON lines; FILE.report.json: what was left out")
 
-    command = _command(
+    command = command_of(
         rods, "distill", _rods_distill, "items to cold-start traces, without a language model or by a teacher"
     )
     command.add_argument(
@@ -213,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--max-tokens", type=int, metavar="N", help="of a completion; default: 2048")
     command.add_argument("--graph", metavar="G", help="names of masked nodes; default: embedded, where items name it")
 
-    command = _command(
+    command = command_of(
         rods, "rephrase", _rods_rephrase, "questions in a teacher's words, where their proof still holds"
     )
     command.add_argument("items", metavar="ITEMS", help="items of `corl rods sample`; others stay as they are")
@@ -224,75 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     _teacher_options(command, required=True)
     command.add_argument("--temperature", type=float, default=0.7, metavar="T", help="default: 0.7")
 
-    command = _command(
+    command = command_of(
         rods, "triples", _rods_triples, "edges that prose states, found by a teacher, each with its evidence"
     )
     command.add_argument("prose", metavar="PROSE", help='JSON lines {"title", "revision", "text"}')
     command.add_argument("--graph", required=True, metavar="DIR", help=_GRAPH)
     command.add_argument("--out", required=True, metavar="DIR", help="the graph with the new edges; report.json")
     _teacher_options(command, required=True)
-
-    command = _command(top, "grade", _grade, "add format_ok, extracted and correct to lines of completions")
-    command.add_argument("file", metavar="FILE", help='JSON lines with "completion", "options", "gold"[, "prefill"]')
-    either = command.add_mutually_exclusive_group()
-    either.add_argument("--out", metavar="F", help="default: standard output")
-    either.add_argument(
-        "--labelled", action="store_true", help="the lines hold these three as labels: say how often grading errs"
-    )
-
-    command = _command(top, "eval", _eval, "a model's accuracy on question sets, beside the paper's nine columns")
-    command.add_argument(
-        "model", nargs="?", metavar="MODEL_DIR", help="a Hugging Face directory; with --completions any name, or none"
-    )
-    # MODEL_DIR stands first: behind --items it would be one more file
-    command.usage = (
-        "corl eval MODEL_DIR (--items FILE [FILE ...] | --suite fleming) [--samples K] [--limit N] [--out DIR]\n"
-        "                 [--completions FILE] [..]\n       corl eval compare DIR1 DIR2"
-    )
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--items", nargs="+", action="extend", metavar="FILE", help="items")
-    what.add_argument("--suite", choices=("fleming",), help="the nine columns, from the *.jsonl in --items-dir")
-    command.add_argument("--items-dir", metavar="DIR", help="of --suite; default: data/fleming")
-    command.add_argument("--samples", type=int, metavar="K", help="completions an item; default: 1")
-    command.add_argument("--limit", type=int, metavar="N", help="each set's first N items")
-    command.add_argument("--out", metavar="DIR", help="continued where it was begun; default: runs/eval/NAME")
-    command.add_argument("--completions", metavar="FILE", help='grade JSON lines {"id", "completion"} instead')
-    command.add_argument("--temperature", type=float, metavar="T", help="default: 0 for 1 sample, else 0.6")
-    command.add_argument("--top-p", type=float, metavar="P", help="default: 1 at temperature 0, else 0.95")
-    command.add_argument("--max-tokens", type=int, metavar="N", help="of a completion; default: 8192")
-    command.add_argument("--seed", type=int, metavar="S", help="of the draws and of --shuffle; default: 0")
-    command.add_argument("--system", metavar="TEXT", help="a system turn; default: none")
-    command.add_argument("--open-think", action="store_true", help="put <think> behind prompts that do not open it")
-    command.add_argument("--shuffle", action="store_true", help="the options in another order (a control)")
-    command.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the checkpoint's")
-    command.add_argument(
-        "--max-seqs", type=int, metavar="N", help="decoded together; default: 256 on a GPU, 32 on a CPU"
-    )
-
-    command = _command(top, "eval compare", _eval_compare, "two evaluations of the same items, paired")
-    command.add_argument("first", metavar="DIR1")
-    command.add_argument("second", metavar="DIR2")
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="of the bootstrap's draws; default: 0")
-    command.add_argument("--report", metavar="JSON", help="write the comparison as one JSON object")
-
-    command = _command(top, "export", _export, "a run's weights as a Hugging Face directory")
-    command.add_argument("run_dir", metavar="RUN_DIR")
-    command.add_argument("--out", required=True, metavar="DIR")
-    command.add_argument("--checkpoint", default="latest", metavar="C", help="latest (default), best, or its name")
-    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the run's model.dtype")
-    return parser
-
-
-def _group(top: argparse._SubParsersAction, name: str, summary: str) -> argparse._SubParsersAction:
-    return top.add_parser(name, help=summary).add_subparsers(metavar="COMMAND", required=True)
-
-
-def _command(
-    group: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None], summary: str
-) -> argparse.ArgumentParser:
-    command = group.add_parser(name, help=summary, description=summary)
-    command.set_defaults(run=run)
-    return command
 
 
 def _teacher_options(command: argparse.ArgumentParser, *, required: bool) -> None:
@@ -324,55 +205,6 @@ def _teacher_plan(options: argparse.Namespace) -> "TeacherPlan":
     given = {name: getattr(options, name) for name in TeacherPlan.__dataclass_fields__}
     given["store"] = options.store or f"{str(options.out).rstrip('/')}.requests.sqlite"
     return TeacherPlan(**{name: value for name, value in given.items() if value is not None})
-
-
-def _data_import(options: argparse.Namespace) -> None:
-    from corl.data.importing import import_dataset
-
-    report = import_dataset(
-        options.name,
-        options.src,
-        options.out,
-        split=options.split,
-        category=options.category,
-        cop_base=options.cop_base,
-        strict=options.strict,
-    )
-    told = report.dropped if len(report.dropped) <= 50 else report.dropped[:20]
-    for drop in told:
-        print(f"dropped row {drop.row} ({drop.id}): {drop.reason}")
-    if len(told) < len(report.dropped):
-        print(f"dropped {len(report.dropped) - len(told)} more rows, listed in {options.out}.report.json")
-    if report.repaired:
-        print(f"repaired {len(report.repaired)} times, listed in {options.out}.report.json")
-    if len(report.files) > 1:
-        print("read " + ", ".join(f"{name} ({rows} rows)" for name, rows in report.files.items()))
-    for name, why in report.ignored.items():
-        print(f"ignored {name}: {why}")
-    print(
-        f"{options.out}: {report.written} items; read {report.read}, dropped {len(report.dropped)}, "
-        f"not selected {report.not_selected}"
-    )
-
-
-def _data_check(options: argparse.Namespace) -> None:
-    from corl.data.checking import check_items, check_places, describe, write_fingerprint, write_kept, write_report
-
-    check_places([options.file, *options.against], [options.write_filter, options.fingerprint, options.report])
-    report = check_items(options.file, options.against, with_sections=options.fingerprint is not None)
-    for line in describe(report):
-        print(line)
-    if options.report is not None:
-        write_report(report, options.report)
-    if options.fingerprint is not None:
-        write_fingerprint(report, options.fingerprint)
-        for section in report.sections:
-            print(f"{options.fingerprint}: {section.title}")
-    if options.write_filter is not None:
-        kept = write_kept(report, options.write_filter)
-        print(f"{options.write_filter}: {kept} of {report.rows} rows kept")
-    if report.findings:
-        raise SystemExit(1)
 
 
 def _rods_graph(options: argparse.Namespace) -> None:
@@ -601,56 +433,3 @@ def _rods_triples(options: argparse.Namespace) -> None:
         print(line)
     if done.stopped:
         raise SystemExit(1)
-
-
-def _grade(options: argparse.Namespace) -> None:
-    from corl.data.items import write_whole
-    from corl.grading import check_labels, grade_file, tally
-
-    if options.labelled:
-        agreement = check_labels(options.file)
-        for note in agreement.notes:
-            print(note)
-        print(agreement)
-        if agreement.notes:
-            raise SystemExit(1)
-        return
-    lines = grade_file(options.file)
-    if options.out is None:
-        sys.stdout.writelines(line + "\n" for line in lines)
-    else:
-        write_whole(options.out, (f"{line}\n".encode() for line in lines))
-        print(f"{options.out}: {tally(lines)}")
-
-
-def _eval(options: argparse.Namespace) -> None:
-    from corl.evaluation.benchmark import Plan, run_plan
-
-    if options.items and options.items_dir is not None:
-        raise ValueError("--items-dir is of --suite; leave it out beside --items")
-    given = {key: value for key, value in vars(options).items() if key not in ("run", "suite") and value is not None}
-    print(run_plan(Plan(**{"model": None} | given)), end="")
-
-
-def _eval_compare(options: argparse.Namespace) -> None:
-    import json
-    from dataclasses import asdict
-
-    from corl.data.items import write_whole
-    from corl.evaluation.compare import compare_runs, describe_comparison
-
-    comparison = compare_runs(Path(options.first), Path(options.second), seed=options.seed)
-    if options.report is not None:
-        write_whole(options.report, [json.dumps(asdict(comparison), indent=1).encode() + b"\n"])
-    print(describe_comparison(comparison), end="")
-
-
-def _export(options: argparse.Namespace) -> None:
-    from corl.export import export_run
-
-    checkpoint = export_run(Path(options.run_dir), Path(options.out), options.checkpoint, options.dtype)
-    print(f"{options.out}: {checkpoint}")
-
-
-if __name__ == "__main__":
-    main()
