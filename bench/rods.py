@@ -1,11 +1,12 @@
 """Walks, proofs and finished items a second on invented graphs, and pages a second of an invented dump.
 
-    python -m bench.rods [--nodes 100000 1000000] [--items 100000] [--diseases 2000 16000] --out FILE.jsonl
+    python -m bench.rods [--nodes 100000 1000000] [--items 100000] [--dumps 2000 2000+100000 16000] --out FILE.jsonl
 
 Each part runs in a process of its own, so that its peak memory is its own. Walks and proofs stand beside what is
 written without arrays: the same walk over lists, the same proof over sets, on the same graph and core. Items are the
-whole command, start included, with two workers. Peak memory is of the largest process; a dump is read at two sizes,
-since memory has to be flat. Appends a line of JSON per measurement to --out and draws a picture beside it.
+whole command, start included, with two workers. Peak memory is of the largest process. A dump is told by its diseases,
+or as diseases+others with so many pages of no medicine among them: memory follows the graph, never the size of the
+dump. Appends a line of JSON per measurement to --out and draws a picture beside it.
 """
 
 import argparse
@@ -23,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from bench.report import environment
 from corl.config.rods import RodsSample
 from corl.rods.graph import Graph, reverse, step_of, synthetic_graph
 from corl.rods.sampling.draws import SHAPES
@@ -48,9 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--diseases", type=int, nargs="*", default=[2_000, 16_000], help="of the dump; none: no dump")
+    parser.add_argument("--dumps", nargs="*", default=["2000", "2000+100000", "16000"], help="none: no dump")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     options = parser.parse_args()
+    import torch  # here: the measuring processes need none of it
+
+    from bench.report import environment
+
     machine = environment(torch.device("cpu"))
     rows: list[Row] = []
     jobs: list[tuple[str, Callable[[], list[Row]]]] = []
@@ -61,7 +64,9 @@ def main() -> None:
             (f"proofs over {nodes} nodes", partial(measure_proofs, nodes)),
             (f"items from {nodes} nodes", partial(measure_items, nodes, options.items)),
         ]
-    jobs += [(f"dump of {count} diseases", partial(measure_dump, count)) for count in options.diseases]
+    for told in options.dumps:
+        diseases, _, others = told.partition("+")
+        jobs.append((f"dump of {told}", partial(measure_dump, int(diseases), int(others or 0))))
     for name, job in jobs:
         print(f"{name} ..", flush=True)
         for row in in_own_process(job):
@@ -186,20 +191,20 @@ def measure_items(nodes: int, items: int) -> list[Row]:
     return [{"part": "items", "nodes": nodes, "items": items, "wall_s": spent, "rate": items / spent}]
 
 
-def measure_dump(diseases: int) -> list[Row]:
+def measure_dump(diseases: int, others: int) -> list[Row]:
     """Pages of a dump a second with two workers, in wall seconds."""
     from corl.rods.extraction.extract import extract
     from corl.rods.extraction.synthetic_dump import write_dump
 
     with tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / "dump.xml"
-        write_dump(dump, diseases=diseases)
+        write_dump(dump, diseases=diseases, others=others)
         start = time.perf_counter()
         found = extract(dump, Path(folder) / "graph", workers=2)
         spent = time.perf_counter() - start
         size = dump.stat().st_size / 1e6
-    return [{"part": "dump", "diseases": diseases, "nodes": sum(found.nodes.values()), "pages": found.pages,
-             "dump_mb": size, "wall_s": spent, "rate": found.pages / spent}]  # fmt: skip
+    what = {"diseases": diseases, "others": others, "nodes": sum(found.nodes.values()), "pages": found.pages}
+    return [{"part": "dump", **what, "dump_mb": size, "wall_s": spent, "rate": found.pages / spent}]
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -210,7 +215,8 @@ def draw(rows: list[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     timed = [row for row in rows if "rate" in row]
-    names = [f"{row['part']}, {row['nodes']:,} nodes" for row in timed]
+    names = [f"{row['part']}, {row['nodes']:,} nodes" + f", {row['others']:,} other pages" * bool(row.get("others"))
+             for row in timed]  # fmt: skip
     figure, axes = plt.subplots(figsize=(9, 0.32 * len(timed) + 1.2))
     axes.barh(range(len(timed)), [row["rate"] for row in timed], color="#4c72b0", label="corl")
     rivals = [(index, row["rival_rate"]) for index, row in enumerate(timed) if "rival_rate" in row]

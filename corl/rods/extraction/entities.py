@@ -1,7 +1,7 @@
 """From title keys to things: redirects followed, spellings joined, types voted, one name each."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from corl.rods.extraction.node_types import hint_from_name, vote
 from corl.rods.extraction.store import Store
@@ -21,8 +21,8 @@ class Entity:
     links: int = 0
     mentions: int = 0
     hints: tuple[str, ...] = ()
-    votes: Counter[str] = field(default_factory=Counter)
-    rarities: set[str] = field(default_factory=set)
+    votes: Counter[str] | None = None  # until the type is settled; most of a hundred thousand have few
+    rarities: tuple[str, ...] = ()
     name: str = ""
 
 
@@ -143,12 +143,15 @@ class Entities:
                 entity = self.all[at]
                 entity.mentions += count
                 if kind := vote(relation, entity.hints, italic=bool(italic)):
+                    entity.votes = entity.votes or Counter()
                     entity.votes[kind] += count
         for key, rarity in self._store.rows("select key, rarity from page where rarity != ''"):
-            self.all[self._of[key]].rarities.add(rarity)
+            entity = self.all[self._of[key]]
+            entity.rarities = tuple({*entity.rarities, rarity})
         for entity in self.all:
-            if not entity.type and entity.votes:
-                entity.type = min(entity.votes, key=lambda kind: (-entity.votes[kind], NODE_TYPES.index(kind)))
+            votes, entity.votes = entity.votes, None
+            if not entity.type and votes:
+                entity.type = min(votes.items(), key=lambda item: (-item[1], NODE_TYPES.index(item[0])))[0]
             elif not entity.type and entity.hints:
                 entity.type = entity.hints[0]
 

@@ -30,10 +30,11 @@ _HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version=
 _REF = '<ref name="a|b=c">{{cite journal|title=An invented paper|year=2001|pages=1-2}}</ref>'
 
 
-def write_dump(path: str | Path, *, diseases: int, seed: int = 0) -> int:
+def write_dump(path: str | Path, *, diseases: int, others: int = 0, seed: int = 0) -> int:
     """Write a dump with `diseases` disease pages; .bz2 where the name says so. Returns the number of pages.
 
-    A disease brings about six further entities: its own signs, drugs, a pathogen. Raises ValueError for no diseases.
+    A disease brings about seven further entities: its own signs, drugs, a pathogen. `others`: as many further pages
+    that have nothing to do with medicine. Raises ValueError for no diseases.
     """
     if diseases < 1:
         raise ValueError(f"diseases is {diseases}; give at least 1")
@@ -42,7 +43,7 @@ def write_dump(path: str | Path, *, diseases: int, seed: int = 0) -> int:
     opener = bz2.open if path.suffix == ".bz2" else open
     with opener(path, "wb") as file:  # type: ignore[operator]
         file.write(_HEAD.encode())
-        for number, page in enumerate(_pages(diseases, seed), 1):
+        for number, page in enumerate(_pages(diseases, others, seed), 1):
             file.write(page(number).encode())
             pages = number
         file.write(b"</mediawiki>\n")
@@ -74,7 +75,7 @@ def word(number: int, salt: int) -> str:
     return "".join(parts)
 
 
-def _pages(diseases: int, seed: int) -> Iterator[_Page]:
+def _pages(diseases: int, others: int, seed: int) -> Iterator[_Page]:
     families = -(-diseases // FAMILY)
     for family in range(families):
         draw = np.random.Generator(np.random.Philox(key=[seed, family]))
@@ -90,6 +91,8 @@ def _pages(diseases: int, seed: int) -> Iterator[_Page]:
             f"'''Mount {word(family, seed + 50).title()}''' is a mountain.{_REF} It is near [[Sea]].\n\n== Height ==\n"
             + "It is high. " * int(draw.integers(5, 60)) + "\n[[Category:Mountains]]\n",
         )  # fmt: skip
+        for number in range(others * family // families, others * (family + 1) // families):
+            yield _lake(number, seed)
         if family % 5 == 0:
             yield _Page(
                 f"{word(family, seed + 60).title()}",
@@ -149,6 +152,13 @@ def _disease(number: int, shared: list[str], draw: np.random.Generator, seed: in
         + "}}\n}}\n[[Category:Invented diseases]]\n"
     )
     return _Page(name, box + prose)
+
+
+def _lake(number: int, seed: int) -> _Page:
+    name = f"Lake {word(number, seed + 70).title()}"
+    bays = "".join(f"* [[{word(number * 7 + i, seed + 71).title()}]] bay\n" for i in range(40))
+    box = f"{{{{Infobox body of water\n| name = {name}\n| type = [[Lake]]\n| depth = {number % 90} m\n}}}}\n"
+    return _Page(name, f"{box}'''{name}''' is an invented lake.{_REF}\n\n== Bays ==\n{bays}[[Category:Lakes]]\n")
 
 
 def _drug(number: int, draw: np.random.Generator, seed: int) -> _Page:
