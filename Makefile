@@ -10,7 +10,7 @@ DEMO_DIR := runs/demo$(if $(filter-out 1,$(SEED)),-seed$(SEED))
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup demo test test-kernels test-corl test-rods test-gpu check kernels-aot bench size clean
+.PHONY: setup demo test test-kernels test-corl test-runs test-rods test-gpu check kernels-aot bench size clean
 
 setup: $(VENV)/.ready
 
@@ -26,17 +26,20 @@ demo: setup
 	$(BIN)/torchrun --standalone --nproc-per-node $(RANKS) corl/train.py configs/demo.yaml run.dir=$(DEMO_DIR) run.seed=$(SEED)
 
 # On the CPU wherever they run: two ranks would need two GPUs.
-demo test-kernels test-corl test-rods: export CUDA_VISIBLE_DEVICES :=
+demo test-kernels test-corl test-runs test-rods: export CUDA_VISIBLE_DEVICES :=
 
 # Two at a time on two cores; the longest first.
 test: setup
-	$(MAKE) --no-print-directory --jobs 2 --keep-going test-corl test-kernels test-rods
+	$(MAKE) --no-print-directory --jobs 2 --keep-going test-corl test-runs test-rods test-kernels
 
 test-kernels: setup
 	$(BIN)/python -m pytest -q -m "not gpu" tests/corl_kernels
 
 test-corl: setup
-	$(BIN)/python -m pytest -q -m "not gpu" --ignore tests/corl_kernels --ignore tests/corl/rods
+	$(BIN)/python -m pytest -q -m "not gpu" --ignore tests/corl_kernels --ignore tests/corl/runs --ignore tests/corl/rods
+
+test-runs: setup
+	$(BIN)/python -m pytest -q -m "not gpu" tests/corl/runs
 
 test-rods: setup
 	$(BIN)/python -m pytest -q -m "not gpu" tests/corl/rods

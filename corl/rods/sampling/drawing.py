@@ -1,7 +1,7 @@
 """The work of one block: draw, prove, and drop what cannot stand; and of one batch of chosen ones: words and lines."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from corl.rods.sampling.shapes import draw_questions
 from corl.rods.sampling.sources import Sources
 from corl.rods.sampling.wording import Wording
 
+TURNS = 8  # phrasings tried before a question's own words are said to give its answer away
 # Why a proven question cannot stand, in the order it is looked at.
 REASONS = ("no_chinese_name", "ambiguous_name", "leak")
 
@@ -32,20 +33,25 @@ class Block:
     candidates: Candidates
     lost: Counter[str]
 
-    def without(self, indices: Sequence[int]) -> "Block":
-        """The block as if the draws of these indices read like others."""
-        rows = np.flatnonzero(~np.isin(self.draws.index, list(indices)))
-        lost = self.lost + Counter({"same_text": len(self.draws) - len(rows)})
+    def without(self, unfit: Mapping[int, str]) -> "Block":
+        """The block as if the draws of these indices had been lost for these reasons."""
+        met = np.isin(self.draws.index, list(unfit))
+        lost = self.lost + Counter(unfit[index] for index in self.draws.index[met].tolist())
+        rows = np.flatnonzero(~met)
         return Block(self.draws.take(rows), self.candidates.take(rows), lost)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The lines of a batch, the index of each one's draw, its question, and what the manifest counts."""
+    """The lines of a batch, the index of each one's draw, its question, and what the manifest counts.
+
+    leaking   indices of questions whose own words give the answer away however they are put
+    """
 
     lines: list[bytes]
     indices: list[int]
     questions: list[str]
+    leaking: list[int]
     counts: dict[str, Counter[str]]
 
 
@@ -80,9 +86,15 @@ class Drawing:
 
     def finish(self, draws: Draws, letters: Ints) -> Finished:
         """Chosen questions worded and written down; only these: wording costs as much as drawing."""
-        questions = [self._wording.question(draws, row) for row in range(len(draws))]
+        indices, leaking = draws.index.tolist(), []
+        questions = []
+        for row, answer in enumerate(draws.answer.tolist()):
+            worded = (self._wording.question(draws, row, turn) for turn in range(TURNS))
+            told = next((text for text in worded if not self._leaks.in_text(text, answer)), "")
+            questions.append(told)
+            leaking += [] if told else [indices[row]]
         lines, counts = self._records.lines(Batch(draws, questions, letters))
-        return Finished(lines, draws.index.tolist(), questions, counts)
+        return Finished(lines, indices, questions, leaking, counts)
 
     def _draw(self, indices: Ints) -> Draws:
         seed = self.sources.seed

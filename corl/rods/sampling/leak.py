@@ -8,6 +8,7 @@ one, whole, stands in the other however short it is; when they share two neighbo
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +70,27 @@ class Leaks:
     def in_text(self, text: str, answer: int) -> bool:
         """Whether a whole text, the template's own words among it, gives the answer away.
 
-        Initials are not looked for: those of any few words of a sentence spell something.
+        Initials are not looked for: those of any few words of a sentence spell something. Nor is the text looked for
+        in a name: a sentence is no part of one.
         """
-        return self._meet(_look([text], initials=False), self._look_of(answer))
+        look = self._look_of(answer)
+        found, runs = tokens(text), chinese_runs(text)
+        for word in found:
+            if len(word) < STEM or word in GENERIC:
+                continue
+            word, stem, grams = _parts_of(word)
+            if stem in look.stems:
+                return True
+            if not grams.isdisjoint(look.grams) and any(self._alike(word, other) for other in look.words):
+                return True
+        if runs and not look.stems.isdisjoint(_pairs(runs)):
+            return True
+        if look.wholes:
+            content = _content([word for word in found if word not in FUNCTION_WORDS], runs)
+            if any(whole in content for whole in look.wholes):
+                return True
+        acronyms = _acronyms(text) if look.acronyms or look.initials else []
+        return any(acronym in look.acronyms or acronym in look.initials for acronym in acronyms)
 
     def _leaks(self, a: int, b: int) -> bool:
         return a == b or self._meet(self._look_of(a), self._look_of(b))
@@ -110,7 +129,7 @@ class Leaks:
         return found
 
 
-def _look(texts: Iterable[str], *, initials: bool = True) -> _Look:
+def _look(texts: Iterable[str]) -> _Look:
     stems: set[str] = set()
     acronyms: set[str] = set()
     spelled: set[str] = set()
@@ -122,15 +141,14 @@ def _look(texts: Iterable[str], *, initials: bool = True) -> _Look:
         telling = [_american(word) for word in found if len(word) >= STEM and word not in GENERIC]
         words.update(dict.fromkeys(telling))
         stems.update(map(_stem, telling))
-        for run in runs:
-            stems.update(pair for piece in GENERIC_ZH.split(run) for pair in bigrams(piece))
+        stems.update(_pairs(runs))
         acronyms.update(_acronyms(text))
-        if initials and len(found) >= 2:
+        if len(found) >= 2:
             spelled.update(_initials(found, content))
         whole = _whole(content, found, runs)
         if whole:
             wholes.append(whole)
-        contents += [f" {' '.join(content)} ", *runs]
+        contents.append(_content(content, runs))
     grams = frozenset([word[i : i + GRAM] for word in words for i in range(len(word) - GRAM + 1)])
     return _Look(
         frozenset(stems),
@@ -141,6 +159,22 @@ def _look(texts: Iterable[str], *, initials: bool = True) -> _Look:
         grams,
         tuple(words),
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def _parts_of(word: str) -> tuple[str, str, frozenset[str]]:
+    """The word as it is compared, its stem and its runs of letters."""
+    word = _american(word)
+    return word, _stem(word), _grams(word)
+
+
+def _pairs(runs: list[str]) -> list[str]:
+    return [pair for run in runs for piece in GENERIC_ZH.split(run) for pair in bigrams(piece)]
+
+
+def _content(words: list[str], runs: list[str]) -> str:
+    """Words and Chinese runs one after the other, as `_Look.content` has them."""
+    return "|".join([f" {' '.join(words)} ", *runs])
 
 
 def _stem(word: str) -> str:

@@ -43,12 +43,12 @@ class Chosen:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-class _SameText(Exception):
-    """Chosen questions that, once worded, read like earlier ones; by the index of their draws."""
+class _Unfit(Exception):
+    """Chosen questions that, once worded, cannot stand: the reason by the index of the draw."""
 
-    def __init__(self, indices: frozenset[int]) -> None:
-        super().__init__(indices)
-        self.indices = indices
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
 
 
 def sample_items(
@@ -93,21 +93,20 @@ def _choose_and_write(
 ) -> tuple[Chosen, str, dict[str, Counter[str]]]:
     """What was chosen, the file's sha256 and the counts of its items by kind.
 
-    Only chosen questions are worded. That they read differently follows from what they say, so one that reads like an
-    earlier one after all (two words for one thing in the templates) is as good as never met: then all is done again.
+    Only chosen questions are worded. That they read differently follows from what they say, and a phrasing that gives
+    an answer away gives way to another. So one that reads like an earlier one after all (two words for one thing in
+    the templates), or whose every phrasing tells, is as good as never met: then all is done again without it.
     """
-    dropped: frozenset[int] = frozenset()
+    unfit: dict[int, str] = {}
     while True:
-        chosen = _choose(pool, graph, order, effort, dropped)
+        chosen = _choose(pool, graph, order, effort, unfit)
         try:
             return chosen, *_write(pool, out, chosen, order)
-        except _SameText as same:
-            dropped |= same.indices
+        except _Unfit as found:
+            unfit |= found.reasons
 
 
-def _choose(
-    pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort, dropped: frozenset[int] = frozenset()
-) -> Chosen:
+def _choose(pool: Workers[Drawing], graph: Graph, order: Order, effort: Effort, unfit: dict[int, str]) -> Chosen:
     selection, supply, chosen = Selection.of(order.items, order.settings), Supply(effort), Chosen()
     found: list[Candidates] = []
     spans = ((start, start + effort.block) for start in itertools.count(0, effort.block))
@@ -116,8 +115,8 @@ def _choose(
         sample_bar("choosing", order.items, shown=True) as bar,
     ):
         for block in blocks:
-            if dropped:
-                block = block.without(sorted(dropped))
+            if unfit:
+                block = block.without(unfit)
             rows = selection.take(block.candidates)
             _keep(chosen, block, rows, effort.block)
             bar.update(len(rows))
@@ -153,7 +152,7 @@ def _refuse(graph: Graph, order: Order, effort: Effort, found: list[Candidates],
 def _write(pool: Workers[Drawing], out: Path, chosen: Chosen, order: Order) -> tuple[str, dict[str, Counter[str]]]:
     """The file's sha256, and the counts of its items by kind.
 
-    Raises _SameText, and leaves no file, where two read alike.
+    Raises _Unfit, and leaves no file, where two read alike or one tells its answer.
     """
     draws, places = Draws.join(chosen.draws), letters(order.seed, order.items, order.settings.options)
     digest = hashlib.sha256()
@@ -170,19 +169,20 @@ def _write(pool: Workers[Drawing], out: Path, chosen: Chosen, order: Order) -> t
             closing(pool.map(finish_batch, batches())) as finished,
             sample_bar("writing", order.items, shown=True) as bar,
         ):
-            alike = set()
+            unfit: dict[int, str] = {}
             for batch in finished:
                 for kind, tally in batch.counts.items():
                     counts.setdefault(kind, Counter()).update(tally)
                 for text, index in zip(batch.questions, batch.indices, strict=True):
                     if first.setdefault(text, index) != index:
-                        alike.add(index)
+                        unfit[index] = "same_text"
+                unfit.update(dict.fromkeys(batch.leaking, "leak"))
                 for line in batch.lines:
                     digest.update(line)
                 yield from batch.lines
                 bar.update(len(batch.lines))
-            if alike:
-                raise _SameText(frozenset(alike))
+            if unfit:
+                raise _Unfit(unfit)
 
     _remove_leftovers(out)
     write_whole(out, lines())

@@ -44,9 +44,12 @@ class Wording:
         self._block: Draws | None = None
         self._columns: list[list] = []
 
-    def question(self, draws: Draws, row: int) -> str:
-        """The stem of a row: every clue's node, the contrast and the excluded node stand in it by name or alias."""
-        asked = self._row(draws, row)
+    def question(self, draws: Draws, row: int, turn: int = 0) -> str:
+        """The stem of a row: every clue's node, the contrast and the excluded node stand in it by name or alias.
+
+        turn   another one gives the phrasings another draw
+        """
+        asked = self._row(draws, row, turn)
         avoid = self._avoid(asked)
         names = [self._surfaces.text(node, asked.lang, *avoid) for _, node in asked.clues]
         told = [Told(path, name, self._kinds[node]) for (path, node), name in zip(asked.clues, names, strict=True)]
@@ -128,7 +131,7 @@ class Wording:
             found = self._marks[node] = marks(" / ".join(names))
         return found
 
-    def _row(self, draws: Draws, row: int) -> _Row:
+    def _row(self, draws: Draws, row: int, turn: int = 0) -> _Row:
         if draws is not self._block:
             # Plain lists: a numpy element costs twenty times as much to read. One block at a time is kept.
             words = random_words(self._seed, "wording", draws.index)
@@ -149,13 +152,18 @@ class Wording:
             contrast=contrast,
             answer=answer,
             distractors=others,
-            word=word,
+            word=_turned(word, turn),
         )
 
 
 @lru_cache(maxsize=4096)
 def _path(steps: tuple[int, ...]) -> tuple[Step, ...]:
     return tuple(map(relation_of, steps))
+
+
+def _turned(word: int, turn: int) -> int:
+    """Every byte moved on by `turn`: each picks a phrasing."""
+    return sum(((word >> shift) + turn & 0xFF) << shift for shift in range(0, 64, 8)) if turn else word
 
 
 def _capital(text: str) -> str:

@@ -19,6 +19,8 @@ from corl.config.rods import RodsSample
 from corl.data.items import Item, read_items, write_items
 from corl.rods.graph import FINDINGS, NODE_TYPES, RARITIES, RELATION_NAMES, Graph, load_graph, synthetic_graph
 from corl.rods.sampling import drawing
+from corl.rods.sampling.draws import Draws
+from corl.rods.sampling.leak import Leaks
 from corl.rods.sampling.sample import sample_items
 from corl.rods.sampling.selection import Effort, most_of_one_answer
 from corl.rods.sampling.wording import Wording
@@ -85,7 +87,7 @@ def test_the_size_of_a_block_changes_nothing_and_the_seed_all(
 
 def test_two_questions_that_read_alike_once_worded_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "readings", lambda draws, namesake: draws.index.astype(np.uint64))
-    monkeypatch.setattr(Wording, "question", lambda self, draws, row: f"Number {draws.index[row] // 3}?")
+    monkeypatch.setattr(Wording, "question", lambda self, draws, row, turn: f"Number {draws.index[row] // 3}?")
     found = sample_items("embedded", tmp_path / "items.jsonl", items=40, seed=3, effort=QUICK)
     texts = [item.question for item in read_items(tmp_path / "items.jsonl")]
     assert len(set(texts)) == len(texts) == 40 and found["rejected"]["same_text"] > 10
@@ -93,6 +95,22 @@ def test_two_questions_that_read_alike_once_worded_are_one(tmp_path: Path, monke
     one_by_one = tmp_path / "one.jsonl"
     sample_items("embedded", one_by_one, items=40, seed=3, effort=replace(QUICK, block=16, least=512))
     assert one_by_one.read_bytes() == (tmp_path / "items.jsonl").read_bytes()
+
+
+def test_a_phrasing_that_tells_the_answer_gives_way_and_a_question_that_always_tells_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def question(self: Wording, draws: Draws, row: int, turn: int) -> str:
+        index = int(draws.index[row])
+        return f"Tells {index}" if index % 3 == 0 or turn < 2 else f"Number {index}, turn {turn}?"
+
+    monkeypatch.setattr(Wording, "question", question)
+    monkeypatch.setattr(Leaks, "in_text", lambda self, text, answer: text.startswith("Tells"))
+    found = sample_items("embedded", tmp_path / "items.jsonl", items=40, seed=3, effort=QUICK)
+    items = read_items(tmp_path / "items.jsonl")
+    assert len(items) == 40 and all(item.question.endswith(", turn 2?") for item in items)
+    assert not any(item.meta["graph_idx"] % 3 == 0 for item in items)
+    assert found["rejected"]["leak"] > 10 and found["draws"] == 40 + sum(found["rejected"].values())
 
 
 def test_items_keep_every_bound(items: list[Item]) -> None:
