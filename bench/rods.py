@@ -215,8 +215,7 @@ def draw(rows: list[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     timed = [row for row in rows if "rate" in row]
-    names = [f"{row['part']}, {row['nodes']:,} nodes" + f", {row['others']:,} other pages" * bool(row.get("others"))
-             for row in timed]  # fmt: skip
+    names = [f"{row['part']}, {row['nodes']:,} nodes{_others(row)}" for row in timed]
     figure, axes = plt.subplots(figsize=(9, 0.32 * len(timed) + 1.2))
     axes.barh(range(len(timed)), [row["rate"] for row in timed], color="#4c72b0", label="corl")
     rivals = [(index, row["rival_rate"]) for index, row in enumerate(timed) if "rival_rate" in row]
@@ -228,6 +227,10 @@ def draw(rows: list[Row], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _others(row: Row) -> str:
+    return f", {row['others']:,} other pages" if row.get("others") else ""
 
 
 def _beside(part: str, nodes: int, rates: tuple[float, float], rival: str) -> Row:
