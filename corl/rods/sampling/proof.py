@@ -62,7 +62,7 @@ def _at_least(present: Ints) -> Ints:
     """
     held = present.copy()
     for slot in range(MAX_CLUES):
-        halves = held.reshape(len(held), -1, 2, 1 << slot)
+        halves = held.reshape(len(held), MASKS >> slot + 1, 2, 1 << slot)
         halves[:, :, 0] += halves[:, :, 1]
     return held
 
