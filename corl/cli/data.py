@@ -6,6 +6,7 @@ from corl.cli.parsing import command_of, group
 
 
 def add(top: argparse._SubParsersAction) -> None:
+    """Add `corl data` and its commands to the command line."""
     data = group(top, "data", "question sets")
     command = command_of(data, "import", _data_import, "a published question set as a file of items")
     command.add_argument(

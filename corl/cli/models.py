@@ -8,6 +8,7 @@ from corl.cli.parsing import command_of
 
 
 def add(top: argparse._SubParsersAction) -> None:
+    """Add grade, eval, eval compare and export to the command line."""
     command = command_of(top, "grade", _grade, "add format_ok, extracted and correct to lines of completions")
     command.add_argument("file", metavar="FILE", help='JSON lines with "completion", "options", "gold"[, "prefill"]')
     either = command.add_mutually_exclusive_group()

@@ -13,6 +13,7 @@ _GRAPH = "embedded, a folder with nodes.tsv and edges.tsv, or synthetic:NODES[:S
 
 
 def add(top: argparse._SubParsersAction) -> None:
+    """Add `corl rods` and its commands to the command line."""
     rods = group(top, "rods", "the reasoning-oriented data strategy")
     command = command_of(rods, "crawl", _rods_crawl, "pages worth extracting, best first, from a dump or a wiki's API")
     either = command.add_mutually_exclusive_group(required=True)

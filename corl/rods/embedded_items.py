@@ -53,7 +53,7 @@ def embedded_items(
     `real_share` of a difficulty's items hold facts of the graph only, as long as the split's pairs yield new ones; the
     others pair entities of the right types at random, which meta["synthetic"] says. meta["path"] is the asked chain.
     Real facts can be learnt by heart: a solver that knows the training facts and ignores the context has 0.81, 0.41,
-    0.65 of the default held-out items right (1, 2, 3 hops, seed 1); with real_share=0, 0.23, 0.29, 0.24 (chance 0.25).
+    0.65 of the default held-out items right (1, 2, 3 hops, seed 1); with real_share=0, 0.23, 0.28, 0.23 (chance 0.25).
     Raises ValueError for a share outside 0..1 and for more items than a split can give.
     """
     if not 0.0 <= real_share <= 1.0:

@@ -164,12 +164,13 @@ class Graph:
     @cached_property
     def hash(self) -> str:
         digest = hashlib.sha256()
-        for index in np.argsort(np.array(self.names, dtype=object), kind="stable").tolist():
+        order = np.argsort(np.array(self.names, dtype=object), kind="stable")
+        for index in order.tolist():
             node = (self.names[index], self.names_zh[index], NODE_TYPES[self.types[index]], str(self.rarity[index]))
             flags = (str(int(self.generic[index])), *sorted(self.aliases_en[index]), *sorted(self.aliases_zh[index]))
             digest.update("\t".join((*node, *flags)).encode() + b"\n")
         # Edges by the rank of their ends' names: the order of the lines is gone, and no line is written out.
-        rank = np.argsort(np.argsort(np.array(self.names, dtype=object), kind="stable"), kind="stable")
+        rank = np.argsort(order)
         marks = 2 * self.strong_edges.astype(np.int64) + self.first_line
         edges = np.column_stack([rank[self.heads], self.relations, rank[self.tails], marks])
         digest.update(edges[np.lexsort(edges.T[::-1])].astype("<i8").tobytes())

@@ -71,6 +71,7 @@ class Drawing:
         proven = self._draw(indices)
         named, chinese = self._names.worded(proven)
         reasons = np.select([~chinese, ~named, self._leaks.leaking(proven)], [1, 2, 3], 0)
+        # Common answers that nobody tried to prove are among them, see walk.worth_proving.
         lost = Counter({"not_proven": len(indices) - len(proven)})
         lost.update({name: int((reasons == number).sum()) for number, name in enumerate(REASONS, 1)})
         draws = proven.take(np.flatnonzero(reasons == 0))
@@ -85,7 +86,7 @@ class Drawing:
         return Block(draws, candidates, lost)
 
     def finish(self, draws: Draws, letters: Ints) -> Finished:
-        """Chosen questions worded and written down; only these: wording costs as much as drawing."""
+        """Chosen questions worded and written down; only these, since words cost as much as a draw."""
         indices, leaking = draws.index.tolist(), []
         questions = []
         for row, answer in enumerate(draws.answer.tolist()):

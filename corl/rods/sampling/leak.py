@@ -63,10 +63,6 @@ class Leaks:
         told = self.pairs(named.ravel(), answers.ravel()).reshape(named.shape).any(axis=1)
         return told | np.fromiter((self._says_nothing(node) for node in draws.answer.tolist()), bool, count=len(draws))
 
-    def row(self, draws: Draws, row: int) -> bool:
-        """`leaking` of one row."""
-        return bool(self.leaking(draws.take(np.array([row])))[0])
-
     def in_text(self, text: str, answer: int) -> bool:
         """Whether a whole text, the template's own words among it, gives the answer away.
 

@@ -57,8 +57,8 @@ def select_clues(
 def _at_least(present: Ints) -> Ints:
     """[n, MASKS] how many hold all of a mask, from how many hold exactly it: sums over supersets, a bit at a time.
 
-    As a product with a table it would be a matrix product, for which numpy starts a thread a core that waits by turning
-    round: with a worker a core that took half of the time.
+    As a matrix product with a table it doubled what drawing costs: numpy starts a thread a core for one, and these wait
+    by turning round, beside a worker a core.
     """
     held = present.copy()
     for slot in range(MAX_CLUES):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corl.rods.graph import NODE_TYPES, RARITIES, TYPE_IDS, Graph, Ints
+from corl.rods.sampling.ragged import distinct
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -75,8 +76,7 @@ def _linked_diseases(graph: Graph) -> tuple[Ints, Ints]:
     heads, tails = graph.heads[graph.strong_edges], graph.tails[graph.strong_edges]
     nodes, others = np.concatenate([heads, tails]), np.concatenate([tails, heads])
     keep = (graph.types[others] == TYPE_IDS["disease"]) & (graph.rarity[others] >= 0)
-    pairs = np.sort(nodes[keep] * len(graph) + others[keep])
-    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if pairs.size else pairs  # np.unique hashes: much slower
+    pairs = distinct(nodes[keep] * len(graph) + others[keep])
     return pairs // len(graph), pairs % len(graph)
 
 

@@ -23,8 +23,8 @@ _state: Any = None
 class Workers(Generic[State]):
     """`count` processes that hold `state`; one process is this one. Use as a context.
 
-    Nothing in this work goes in circles, and looking for circles among millions of kept names took a third of the
-    time: within the context nobody looks.
+    Nothing in this work goes in circles, and there are millions of kept names to look for circles among: within the
+    context nobody looks.
 
     start_method   "fork" hands the state over as it lies in memory, "spawn" by pickling it; None takes fork where there
                    is one.

@@ -61,6 +61,11 @@ def test_every_row_and_membership(edges: list[tuple[int, int, int, bool]]) -> No
             has = adjacency.has(nodes, steps, np.full(nodes.size, target))
             keys = zip(nodes.tolist(), steps.tolist(), strict=True)
             assert has.tolist() == [target in truth.get(key, ()) for key in keys]
+        none, all_steps = np.full(STEPS, -1), np.arange(STEPS)  # node -1 has nothing, nothing has step -1
+        for at, step in ((none, all_steps), (np.arange(SIZE), np.full(SIZE, -1))):
+            assert not adjacency.has_step(at, step).any() and not adjacency.slices(at, step)[1].any()
+            assert not adjacency.has(at, step, np.zeros(len(at), np.int64)).any()
+        assert not adjacency.has(nodes, steps, np.full(nodes.size, -1)).any()
     assert graph.degrees.tolist() == [sum((e[0] == n) + (e[2] == n) for e in edges) for n in range(SIZE)]
 
 
