@@ -17,6 +17,8 @@ from corl_kernels import paged_attention_decode
 
 # T packed tokens, S sequences, N queries, H query heads, K kv heads, G = H / K, E head dim, L padded keys, P pages
 KEYS = 128
+# chunk_rows of the head wherever exact mode compares log-probs: every GEMM there has so many rows, whatever the pack.
+HEAD_ROWS = 256
 # Rows that each small attention is filled up to: with a multiple of 8 the scratch memory that torch gives every thread
 # starts on a cache line, and MKL sums the rows of another in another order.
 HEADS = 8
