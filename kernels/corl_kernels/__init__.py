@@ -1,4 +1,4 @@
-"""Kernels for reinforcement learning of language models: losses on the head, attention, rotary, sampling.
+"""Kernels for reinforcement learning of language models: losses on the head, attention, norms, rotary, sampling.
 
 CUDA tensors run the Triton kernels of corl_kernels.jit, CPU tensors plain torch, for which triton is never imported.
 Every op has a plain torch reference beside it, named `<op>_reference`.
@@ -9,11 +9,13 @@ from corl_kernels.kl import linear_kl
 from corl_kernels.kl_estimators import kl_estimate
 from corl_kernels.kv_store import store_kv
 from corl_kernels.logprobs import LogProbs, linear_logprobs
+from corl_kernels.norm import add_rms_norm, rms_norm
 from corl_kernels.objective import PolicyMetrics, PolicyObjective
 from corl_kernels.paged_attention import paged_attention_decode
 from corl_kernels.policy_loss import PolicyLoss, linear_policy_loss
 from corl_kernels.rotary import qk_norm_rope
 from corl_kernels.sampling import Sampled, sample_tokens
+from corl_kernels.swiglu import swiglu
 
 __all__ = [
     "LogProbs",
@@ -21,6 +23,7 @@ __all__ = [
     "PolicyMetrics",
     "PolicyObjective",
     "Sampled",
+    "add_rms_norm",
     "kl_estimate",
     "linear_cross_entropy",
     "linear_kl",
@@ -28,6 +31,8 @@ __all__ = [
     "linear_policy_loss",
     "paged_attention_decode",
     "qk_norm_rope",
+    "rms_norm",
     "sample_tokens",
     "store_kv",
+    "swiglu",
 ]

@@ -35,6 +35,8 @@ class Model:
     """The sizes that decide what is compiled."""
 
     name: str
+    hidden: int
+    intermediate: int
     heads: int
     kv_heads: int
     head_dim: int
@@ -43,8 +45,12 @@ class Model:
 
 
 MODELS = (
-    Model("qwen2.5-7b", heads=28, kv_heads=4, head_dim=128, vocab=152_064, qk_norm=False),
-    Model("qwen3-32b", heads=64, kv_heads=8, head_dim=128, vocab=151_936, qk_norm=True),
+    Model(
+        "qwen2.5-7b", hidden=3584, intermediate=18_944, heads=28, kv_heads=4, head_dim=128, vocab=152_064, qk_norm=False
+    ),
+    Model(
+        "qwen3-32b", hidden=5120, intermediate=25_600, heads=64, kv_heads=8, head_dim=128, vocab=151_936, qk_norm=True
+    ),
 )
 
 
@@ -136,6 +142,24 @@ def _qk_norm_rope(model: Model) -> None:
         launch_qk_norm_rope_backward(q, k, None, None, *tables, weight_grads=False)
 
 
+def _norm(model: Model) -> None:
+    from corl_kernels.jit.norm import launch_rms_norm, launch_rms_norm_backward
+
+    x, weight = _meta(TOKENS, model.hidden), _meta(model.hidden)
+    for residual in (None, x):
+        launch_rms_norm(x, residual, weight, 1e-6)
+        launch_rms_norm_backward(x, residual, x, weight, 1e-6, weight_grad=True)
+    launch_rms_norm_backward(x, x, x, weight, 1e-6, weight_grad=False)
+
+
+def _swiglu(model: Model) -> None:
+    from corl_kernels.jit.swiglu import launch_swiglu, launch_swiglu_backward
+
+    gate, up = _meta(TOKENS, 2 * model.intermediate).chunk(2, dim=1)
+    launch_swiglu(gate, up)
+    launch_swiglu_backward(_meta(TOKENS, model.intermediate), gate, up)
+
+
 Case = Callable[[Model], object]
 CASES: dict[str, Case] = {
     "policy rows": _policy_rows,
@@ -144,6 +168,8 @@ CASES: dict[str, Case] = {
     "store kv": _store_kv,
     "sampling": _sampling,
     "qk norm and rope": _qk_norm_rope,
+    "norm of rows": _norm,
+    "swiglu": _swiglu,
 }
 
 _LINE = (

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from corl_kernels.checks import check_tensor
+from corl_kernels.norm import torch_rms_norm
 
 # T tokens, Hq query heads, Hkv key heads, D head dim
 
@@ -70,7 +71,7 @@ def qk_norm_rope(
         return _QKNormRope.apply(q, k, cos, sin, q_weight, k_weight, eps)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     if q_weight is not None and k_weight is not None:
-        q, k = rms_norm(q, q_weight, eps), rms_norm(k, k_weight, eps)
+        q, k = torch_rms_norm(q, q_weight, eps), torch_rms_norm(k, k_weight, eps)
     return _rotate(q, cos, sin), _rotate(k, cos, sin)
 
 
@@ -95,15 +96,6 @@ def qk_norm_rope_reference(
         x_0, x_1 = wide.chunk(2, dim=-1)
         turned.append(torch.cat((x_0 * cos_0 - x_1 * sin_0, x_1 * cos_1 + x_0 * sin_1), dim=-1).to(x.dtype))
     return turned[0], turned[1]
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * weight over the last dimension, as torch ops. Zhang and Sennrich 2019, arXiv:1910.07467.
-
-    fp32 inside (fp64 for fp64), rounded to the input's dtype before the weight is applied: the order transformers has.
-    """
-    wide = x if x.dtype == torch.float64 else x.float()
-    return weight * (wide * wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).to(x.dtype)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
