@@ -12,8 +12,8 @@ from corl_kernels.jit import on_its_device
 # Where the weight has a gradient: two for each of the 132 multiprocessors of an H100, which run at once. A constant,
 # so that the order of the sums depends on T alone.
 _PROGRAMS = 264
-# Values of a row that a thread holds, up to 8,192 channels. With 16 the backward of 5,120 took 128 registers, so that 16
-# warps fit a multiprocessor; with 8 it takes 64, and 32 fit (python -m corl_kernels.aot --only norm).
+# Values of a row that a thread holds, up to 8,192 channels. With 16 the backward of 5,120 took 128 registers: 16 warps
+# fit a multiprocessor. With 8 it takes 64, and 32 fit (python -m corl_kernels.aot --only norm).
 _VALUES, _MAX_WARPS = 8, 32
 
 
