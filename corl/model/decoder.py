@@ -14,9 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from corl.model.attention import Attend
 from corl.model.config import ModelConfig
 from corl.model.exact_rows import InBlocks, aligned_linear, all_at_once
-from corl.model.fused import rms_norm, swiglu
 from corl.model.rope import rope_tables
-from corl_kernels import qk_norm_rope
+from corl_kernels import add_rms_norm, qk_norm_rope, rms_norm, swiglu
 
 # T packed tokens, D hidden, I intermediate, H query heads, K kv heads, E head dim, V vocab
 Head = Callable[[Tensor, Tensor], Any]
@@ -41,8 +40,11 @@ class RMSNorm(nn.Module):
         self.eps = config.rms_norm_eps
         self.weight = nn.Parameter(torch.ones(size, dtype=config.dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The residual stream [T, D], x plus what there is of it, normed and as it is."""
+        if residual is None:
+            return rms_norm(x, self.weight, eps=self.eps), x
+        return add_rms_norm(x, residual, self.weight, eps=self.eps)
 
 
 class Attention(nn.Module):
@@ -80,7 +82,11 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One pre-norm transformer block: the unit of FSDP sharding and of activation checkpointing."""
+    """One pre-norm transformer block: the unit of FSDP sharding and of activation checkpointing.
+
+    Layers hand on the residual stream in two parts, what the last MLP gave and what it is to be added to, so that the
+    next norm adds them. Where a layer is recomputed in the backward it hands on the sum, one tensor to keep.
+    """
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -91,22 +97,34 @@ class DecoderLayer(nn.Module):
         self.recompute = False
         self.by_rows = all_at_once
 
-    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, hidden: Tensor, residual: Tensor | None, cos: Tensor, sin: Tensor, attend: Attend
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden and residual [T, D], whose sum is the stream; a residual of None is zeros. So are those returned."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self._block, hidden, cos, sin, attend, use_reentrant=False)
-        return self._block(hidden, cos, sin, attend)
+            return checkpoint(self._summed_block, hidden, residual, cos, sin, attend, use_reentrant=False), None
+        return self._block(hidden, residual, cos, sin, attend)
 
-    def _block(self, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        q, k, v = self.by_rows(self._before_attention, hidden, cos, sin)
+    def _summed_block(self, *args: Any) -> Tensor:
+        hidden, residual = self._block(*args)
+        return residual + hidden
+
+    def _block(
+        self, hidden: Tensor, residual: Tensor | None, cos: Tensor, sin: Tensor, attend: Attend
+    ) -> tuple[Tensor, Tensor]:
+        stream = (hidden,) if residual is None else (hidden, residual)
+        residual, q, k, v = self.by_rows(self._before_attention, cos, sin, *stream)
         attended = attend(self.self_attn.index, q, k, v)
-        return self.by_rows(self._after_attention, hidden, attended)[0]
+        hidden, residual = self.by_rows(self._after_attention, residual, attended)
+        return hidden, residual
 
-    def _before_attention(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
-        return self.self_attn.project(self.input_layernorm(hidden), cos, sin)
+    def _before_attention(self, cos: Tensor, sin: Tensor, *stream: Tensor) -> tuple[Tensor, ...]:
+        normed, residual = self.input_layernorm(*stream)
+        return residual, *self.self_attn.project(normed, cos, sin)
 
-    def _after_attention(self, hidden: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
-        hidden = hidden + self.self_attn.o_proj(attended.flatten(1))
-        return (hidden + self.mlp(self.post_attention_layernorm(hidden)),)
+    def _after_attention(self, residual: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
+        normed, residual = self.post_attention_layernorm(self.self_attn.o_proj(attended.flatten(1)), residual)
+        return self.mlp(normed), residual
 
 
 class Decoder(nn.Module):
@@ -146,13 +164,15 @@ class Decoder(nn.Module):
         must be unsharded. Nothing in it synchronises with the host: it can be captured in a CUDA graph."""
         return self._hidden(lambda module, *args: module.forward(*args), input_ids, position_ids, attend)
 
-    def _hidden(self, call: Callable[..., Tensor], input_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
+    def _hidden(self, call: Callable[..., Any], input_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         hidden = call(self.embed_tokens, input_ids)
         config, dtype = self.config, hidden.dtype
         cos, sin = self.by_rows(lambda x: rope_tables(x, config.rope, config.head_dim, dtype), position_ids)
+        residual = None
         for layer in self.layers:
-            hidden = call(layer, hidden, cos, sin, attend)
-        return self.by_rows(lambda x: (call(self.norm, x),), hidden)[0]
+            hidden, residual = call(layer, hidden, residual, cos, sin, attend)
+        stream = (hidden,) if residual is None else (hidden, residual)
+        return self.by_rows(lambda *stream: call(self.norm, *stream)[:1], *stream)[0]
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Keep one hidden state per layer in training and compute the rest again in the backward."""
@@ -166,7 +186,10 @@ class Decoder(nn.Module):
 
         Costs a second forward where gradients are recorded, and work for whole blocks of rows in a small step. The
         first call raises ValueError where this machine or its number of threads does not allow it (InBlocks).
+        Nothing changes, and nothing is tried out again, where the model is as it shall be already.
         """
+        if enabled == self.exact:
+            return
         self.exact = enabled
         self.by_rows = InBlocks() if enabled else all_at_once
         for module in self.modules():

@@ -47,7 +47,8 @@ class InBlocks:
             self._try(compute, rows, size)
             starts = range(0, max(tokens, 1), size)
             blocks = [compute(*(_filled(x[start : start + size], size) for x in rows)) for start in starts]
-            exact = tuple(torch.cat(parts)[:tokens] for parts in zip(*blocks, strict=True))
+            whole = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
+            exact = tuple(out[:tokens] for out in whole)
         if not torch.is_grad_enabled():
             return exact
         return tuple(map(with_gradients_of, exact, compute(*rows)))
@@ -75,13 +76,14 @@ class InBlocks:
 def aligned_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.linear of x [R, D] with x and the result in rows that each start on a cache line, without gradients.
 
-    MKL sums a row that starts elsewhere in its line in another order.
+    MKL sums a row that starts elsewhere in its line in another order. What fills a line behind a row must be zeros:
+    its bf16 products read on to whole blocks of columns, and 0 * NaN is NaN.
     """
-    step = LINE // x.element_size()
-    if x.shape[1] % step == 0 and len(weight) % step == 0:
+    step, columns = LINE // x.element_size(), x.shape[1]
+    if columns % step == 0 and len(weight) % step == 0:
         return F.linear(x, weight, bias)
-    x = _aligned(len(x), x.shape[1], x).copy_(x)
-    out = _aligned(len(x), len(weight), x)
+    x = F.pad(x, (0, -columns % step))[:, :columns]
+    out = x.new_empty(len(x), -(-len(weight) // step) * step)[:, : len(weight)]
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
 
 
@@ -104,8 +106,3 @@ def _filled(rows: Tensor, size: int) -> Tensor:
     """Contiguous, with zeros below up to `size` rows."""
     missing = size - len(rows)
     return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, missing)) if missing else rows.contiguous()
-
-
-def _aligned(rows: int, columns: int, like: Tensor) -> Tensor:
-    step = LINE // like.element_size()
-    return like.new_empty(rows, -(-columns // step) * step)[:, :columns]

@@ -3,7 +3,7 @@ import torch
 
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
-from corl.model.exact_rows import InBlocks, aligned_linear, with_gradients_of
+from corl.model.exact_rows import InBlocks, aligned_linear, all_at_once, with_gradients_of
 from corl.model.rope import RopeConfig, rope_tables
 
 # 1100 and 1700 columns are work for two, three and four threads
@@ -18,22 +18,25 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def make_layer(shape, dtype, device="cpu"):
+def make_config(shape, dtype):
     hidden, intermediate, num_heads, num_kv_heads, head_dim = shape
-    config = ModelConfig(
+    return ModelConfig(
         "qwen3", 50, hidden, intermediate, 1, num_heads, num_kv_heads, head_dim, 512, 1e-6, RopeConfig(1e4),
         False, True, True, dtype,
     )  # fmt: skip
-    model = Decoder(config)
+
+
+def make_layer(shape, dtype, device="cpu"):
+    model = Decoder(make_config(shape, dtype))
     model.init_weights(torch.Generator().manual_seed(0), std=0.1)
     model.set_exact(True)
     return model.layers[0].to(device)
 
 
 def assert_rows_keep_their_bits(shape, dtype, device="cpu"):
-    layer, widths = make_layer(shape, dtype, device), (shape[0], shape[2] * shape[4])
+    layer, widths = make_layer(shape, dtype, device), (shape[0], shape[0], shape[2] * shape[4])
     generator = torch.Generator().manual_seed(0)
-    hidden, attended = (torch.randn(300, width, generator=generator).to(device, dtype) for width in widths)
+    hidden, residual, attended = (torch.randn(300, width, generator=generator).to(device, dtype) for width in widths)
     positions = torch.randint(0, 4000, (300,), generator=generator).to(device)
     for size in (300, 97, 96, 17, 1):
         rows = torch.randperm(300, generator=generator)[:size].to(device)
@@ -41,8 +44,9 @@ def assert_rows_keep_their_bits(shape, dtype, device="cpu"):
             tables = layer.by_rows(lambda x: rope_tables(x, RopeConfig(1e4), shape[4], dtype), positions[rows])
             got = [
                 *tables,
-                *layer.by_rows(layer._before_attention, hidden[rows], *tables),
-                *layer.by_rows(layer._after_attention, hidden[rows], attended[rows].unflatten(1, (shape[2], -1))),
+                *layer.by_rows(layer._before_attention, *tables, hidden[rows]),
+                *layer.by_rows(layer._before_attention, *tables, hidden[rows], residual[rows]),
+                *layer.by_rows(layer._after_attention, residual[rows], attended[rows].unflatten(1, (shape[2], -1))),
             ]
         if size == 300:
             want = [torch.empty_like(x).index_copy_(0, rows, x) for x in got]
@@ -92,6 +96,25 @@ def test_aligned_linear_is_linear(inputs, outputs, has_bias, dtype):
     assert got.stride(0) * got.element_size() % 64 == 0 and got.data_ptr() % 64 == 0
     want = torch.nn.functional.linear(x.float(), weight.float(), bias.float() if has_bias else None)
     torch.testing.assert_close(got.float(), want, rtol=1e-5 if dtype == torch.float32 else 2e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("has_bias", [False, True], ids=["", "bias"])
+def test_what_fills_a_line_is_no_part_of_a_row(has_bias):
+    x, weight, bias = torch.randn(96, 80).bfloat16(), torch.randn(48, 80).bfloat16(), torch.randn(48).bfloat16()
+    nans = [torch.full((96, size), float("nan"), dtype=torch.bfloat16) for size in (96, 64)]
+    del nans  # the next allocations of these sizes are this memory
+    out = aligned_linear(x, weight, bias if has_bias else None)
+    assert out.isfinite().all()
+
+
+def test_setting_exact_again_tries_nothing_out_again():
+    model = Decoder(make_config(SHAPES[2], torch.float32))
+    model.set_exact(True)
+    by_rows = model.by_rows
+    model.set_exact(True)
+    assert model.by_rows is by_rows and model.layers[0].by_rows is by_rows
+    model.set_exact(False)
+    assert model.by_rows is all_at_once and model.layers[0].by_rows is all_at_once
 
 
 def test_a_machine_that_treats_equal_rows_differently_is_refused():
