@@ -30,6 +30,12 @@ def sampling_state(samples: Sequence[Sample], device: torch.device) -> dict[str,
     return {"seeds": seeds, "positions": positions, "temperature": temperature, **cuts}
 
 
+def read_drawn(tokens: Tensor, logprobs: Tensor) -> tuple[list[Any], list[Any]]:
+    """Tokens [..] i64 and logprobs [..] fp32 as lists, in one copy to the host and one wait for the device."""
+    packed = torch.stack((tokens, logprobs.view(torch.int32))).cpu()
+    return packed[0].tolist(), packed[1].int().view(torch.float32).tolist()
+
+
 class DecodeBatch:
     """Rows 0 .. size - 1 are running, the others inert. N = max_seqs rows, M pages a sample at most, K steps a read.
 

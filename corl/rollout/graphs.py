@@ -6,23 +6,25 @@ from typing import Protocol
 
 import torch
 
-# body(rows, truncated) runs one step for rows 0 .. rows - 1 of its buffers; truncated: some row uses top_k or top_p
-Body = Callable[[int, bool], None]
+# body(rows, width, truncated) runs one step for rows 0 .. rows - 1 of its buffers
+# width: columns of the block table that it reads; truncated: some row uses top_k or top_p
+Body = Callable[[int, int, bool], None]
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512)
 LARGE_STEP = 128  # between buckets beyond those
 
 
 class Steps(Protocol):
-    def run(self, rows: int, steps: int, *, truncated: bool) -> None:
-        """`steps` steps for rows 0 .. rows - 1, in inference mode, without waiting for the device."""
+    def run(self, rows: int, steps: int, *, width: int, truncated: bool) -> None:
+        """`steps` steps for rows 0 .. rows - 1, none of which uses more than `width` columns of the block table by the
+        last of them; in inference mode, without waiting for the device."""
 
     def forget(self) -> None:
         """Call before anything that the body reads or writes moves to another address."""
 
 
-def make_steps(body: Body, max_rows: int, device: torch.device) -> Steps:
+def make_steps(body: Body, max_rows: int, max_width: int, device: torch.device) -> Steps:
     """Graphs on a GPU, plain calls everywhere else."""
-    return GraphedSteps(body, max_rows, CudaRecorder(device)) if device.type == "cuda" else EagerSteps(body)
+    return GraphedSteps(body, max_rows, max_width, CudaRecorder(device)) if device.type == "cuda" else EagerSteps(body)
 
 
 def bucket(rows: int, max_rows: int) -> int:
@@ -32,14 +34,20 @@ def bucket(rows: int, max_rows: int) -> int:
     return min(next((size for size in BUCKETS if size >= rows), larger), max_rows)
 
 
+def width_bucket(width: int, max_width: int) -> int:
+    """The smallest power of two that is no less, at most max_width."""
+    assert 1 <= width <= max_width, f"{width} pages of at most {max_width}"
+    return min(1 << (width - 1).bit_length(), max_width)
+
+
 class EagerSteps:
     def __init__(self, body: Body) -> None:
         self.body = body
 
     @torch.inference_mode()
-    def run(self, rows: int, steps: int, *, truncated: bool) -> None:
+    def run(self, rows: int, steps: int, *, width: int, truncated: bool) -> None:
         for _ in range(steps):
-            self.body(rows, truncated)
+            self.body(rows, width, truncated)
 
     def forget(self) -> None:
         """Every call reads the addresses anew."""
@@ -57,7 +65,10 @@ class Recorder(Protocol):
 
 
 class GraphedSteps:
-    """One graph for each bucket and each value of `truncated`, captured when first needed.
+    """One graph for each bucket of rows, bucket of widths and value of `truncated`, captured when first needed.
+
+    Attention launches programs for every column of the table and keeps partial sums for all of them: a table as wide as
+    the model's positions would cost a short batch more than its attention.
 
     A graph covers its whole bucket, so the body must leave everything in order when rows beyond the live ones are not
     in use (slot -1, context length 0). It may neither read from the device nor depend on what its buffers hold, and
@@ -65,8 +76,10 @@ class GraphedSteps:
 
     The first step of a new key runs uncaptured, as its warm-up; the state moves on by exactly `steps` steps either way.
     A rollout starts with its largest batch and thins out, so capture as needed is largest first as well, which lets
-    the smaller graphs use the larger ones' memory, and costs nothing for buckets that never occur. The pool grows after
-    the cache was allocated: leave 1 to 2 GiB.
+    the smaller graphs use the larger ones' memory, and costs nothing for buckets that never occur. Tables widen as the
+    samples grow: a wider graph's partial sums do not fit the memory of the narrower ones, which the pool keeps, but as
+    widths double all of them together take less than twice the widest's. The pool grows after the cache was allocated;
+    budget.decode_bytes says how far.
 
     A body with collectives (tensor parallelism): all ranks must run the same keys in the same order, within one node
     (NCCL 2.28.9, torch 2.11's, can hang in graphs across nodes). init_world sets NCCL_GRAPH_MIXING_SUPPORT=0, which
@@ -74,13 +87,13 @@ class GraphedSteps:
     trainer's, and NCCL_GRAPH_REGISTER=0, since registered buffers that are released and restored make a replay hang.
     """
 
-    def __init__(self, body: Body, max_rows: int, recorder: Recorder) -> None:
-        self.body, self.max_rows = body, max_rows
+    def __init__(self, body: Body, max_rows: int, max_width: int, recorder: Recorder) -> None:
+        self.body, self.max_rows, self.max_width = body, max_rows, max_width
         self._recorder = recorder
-        self._graphs: dict[tuple[int, bool], Callable[[], None]] = {}
+        self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
 
-    def run(self, rows: int, steps: int, *, truncated: bool) -> None:
-        key = bucket(rows, self.max_rows), truncated
+    def run(self, rows: int, steps: int, *, width: int, truncated: bool) -> None:
+        key = bucket(rows, self.max_rows), width_bucket(width, self.max_width), truncated
         if steps > 0 and key not in self._graphs:
             step = partial(self.body, *key)
             self._recorder.warm_up(step)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from corl.model.attention import packed_attention
 from corl.model.exact import exact_decode_attention
-from corl.rollout.decode_batch import DecodeBatch, is_truncated, page_table, sampling_state
+from corl.rollout.decode_batch import DecodeBatch, is_truncated, page_table, read_drawn, sampling_state
 from corl.rollout.graphs import Body, make_steps
 from corl.rollout.kv_cache import KVCache
 from corl.rollout.sample import Group, Sample
@@ -25,10 +25,10 @@ def _weakly(step: Body) -> Body:
     """A method that does not keep its object: the memory of a dropped engine must not wait for the collector."""
     method = WeakMethod(step)
 
-    def call(rows: int, truncated: bool) -> None:
+    def call(rows: int, width: int, truncated: bool) -> None:
         bound = method()
         assert bound is not None, "the runner of these steps is gone"
-        bound(rows, truncated)
+        bound(rows, width, truncated)
 
     return call
 
@@ -44,8 +44,7 @@ class Runner:
         self.device, self.dtype = weight.device, weight.dtype
         self.cache = KVCache(shape, dtype=self.dtype, device=self.device)
         self.batch = DecodeBatch(max_seqs, max_pages, steps, page_size, self.device)
-        self.steps = make_steps(_weakly(self._step), max_seqs, self.device)
-        self._width = max_pages
+        self.steps = make_steps(_weakly(self._step), max_seqs, max_pages, self.device)
 
     def close(self) -> None:
         """Free everything now, whoever still holds this object."""
@@ -79,8 +78,7 @@ class Runner:
             index = torch.tensor(rows, device=self.device)
             state = sampling_state(samples, self.device)
             parts.append(self._draw(hidden[index], logits[index], state))
-        tokens, logprobs = (torch.cat(part) for part in zip(*parts, strict=True))
-        return tokens.tolist(), logprobs.tolist()
+        return read_drawn(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def decode(self, running: Sequence[Sample], steps: int) -> Drawn:
         """Forward the last token of every running sample and draw its next one, `steps` times over."""
@@ -89,17 +87,19 @@ class Runner:
             "the cache's memory was released; a graph that writes there would take the device down"
         )
         batch.rewind()
-        if self.device.type == "cpu":  # a captured graph reads the whole table, whose unused columns cost it nothing
-            self._width = max(len(sample.pages) for sample in running)
-        self.steps.run(size, steps, truncated=is_truncated(running))
-        tokens = batch.drawn_tokens[:steps, :size].tolist()
-        return list(zip(tokens, batch.drawn_logprobs[:steps, :size].tolist(), strict=True))
+        width = max(len(sample.pages) for sample in running)  # the pages of these steps are among them
+        self.steps.run(size, steps, width=width, truncated=is_truncated(running))
+        drawn = read_drawn(batch.drawn_tokens[:steps, :size], batch.drawn_logprobs[:steps, :size])
+        return list(zip(*drawn, strict=True))
 
-    def _step(self, rows: int, truncated: bool) -> None:
-        """One decode step over the static buffers: nothing in it is read by the host or depends on its values."""
+    def _step(self, rows: int, width: int, truncated: bool) -> None:
+        """One decode step over the static buffers: nothing in it is read by the host or depends on its values.
+
+        width  columns of the block table that are in use, at most
+        """
         batch, decoder = self.batch, self.weights.decoder
-        slots, context_lens = batch.places(rows, self._width)
-        block_table = batch.block_table[:rows, : self._width]
+        slots, context_lens = batch.places(rows, width)
+        block_table = batch.block_table[:rows, :width]
         decode_attention = exact_decode_attention if decoder.exact else paged_attention_decode
         scale = decoder.config.head_dim**-0.5
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from corl.rollout import graphs
-from corl.rollout.graphs import CudaRecorder, EagerSteps, GraphedSteps, bucket, make_steps
+from corl.rollout.graphs import CudaRecorder, EagerSteps, GraphedSteps, bucket, make_steps, width_bucket
 from corl.rollout.memory import DriverMemory, allocate
 
 
@@ -17,8 +17,8 @@ class Toy:
         self.live = torch.ones(rows, dtype=torch.bool, device=device)
         self.calls = []
 
-    def __call__(self, rows, truncated):
-        self.calls.append((rows, truncated))
+    def __call__(self, rows, width, truncated):
+        self.calls.append((rows, width, truncated))
         assert torch.is_inference_mode_enabled()
         state = self.state[:rows]
         moved = torch.sin(state * 3 + (0.5 if truncated else 0.25))
@@ -68,31 +68,41 @@ def test_buckets_hold_the_rows_and_end_with_the_largest_batch():
             bucket(rows, 100)
 
 
-def test_the_cpu_calls_the_body_with_just_the_rows_there_are():
+def test_widths_are_powers_of_two_up_to_the_longest_sample():
+    assert [width_bucket(width, 100) for width in (1, 2, 3, 5, 8, 64, 65, 100)] == [1, 2, 4, 8, 8, 64, 100, 100]
+    assert {width_bucket(width, 128) for width in range(1, 129)} == {1, 2, 4, 8, 16, 32, 64, 128}
+    for width in (0, 101):
+        with pytest.raises(AssertionError):
+            width_bucket(width, 100)
+
+
+def test_the_cpu_calls_the_body_with_just_the_rows_and_pages_there_are():
     toy = Toy(5)
-    steps = make_steps(toy, 5, torch.device("cpu"))
+    steps = make_steps(toy, 5, 9, torch.device("cpu"))
     assert isinstance(steps, EagerSteps)
-    steps.run(3, 4, truncated=True)
+    steps.run(3, 4, width=5, truncated=True)
     steps.forget()
-    steps.run(5, 0, truncated=False)
-    assert toy.calls == [(3, True)] * 4
+    steps.run(5, 0, width=5, truncated=False)
+    assert toy.calls == [(3, 5, True)] * 4
 
 
 def test_a_key_is_warmed_up_then_captured_once_and_replayed_for_the_rest_of_the_steps():
     recorder = Recorder()
-    steps = GraphedSteps(Toy(40), 40, recorder)
+    steps = GraphedSteps(Toy(40), 40, 12, recorder)
 
-    def events(rows, count, truncated):
+    def events(rows, count, truncated, width=3):
         recorder.events.clear()
-        steps.run(rows, count, truncated=truncated)
+        steps.run(rows, count, width=width, truncated=truncated)
         return recorder.events.copy()
 
-    first = [("warm up", 24, False), ("capture", 24, False)]
+    first = [("warm up", 24, 4, False), ("capture", 24, 4, False)]
     assert events(17, 0, False) == []
-    assert events(17, 3, False) == first + [("replay", 24, False)] * 2
-    assert events(24, 2, False) == [("replay", 24, False)] * 2
-    assert events(20, 1, True) == [("warm up", 24, True), ("capture", 24, True)]
-    assert events(33, 2, False) == [("warm up", 40, False), ("capture", 40, False), ("replay", 40, False)]
+    assert events(17, 3, False) == first + [("replay", 24, 4, False)] * 2
+    assert events(24, 2, False, width=4) == [("replay", 24, 4, False)] * 2
+    assert events(20, 1, True) == [("warm up", 24, 4, True), ("capture", 24, 4, True)]
+    assert events(33, 2, False) == [("warm up", 40, 4, False), ("capture", 40, 4, False), ("replay", 40, 4, False)]
+    assert events(24, 1, False, width=9) == [("warm up", 24, 12, False), ("capture", 24, 12, False)]
+    assert events(24, 1, False) == [("replay", 24, 4, False)]
     recorder.events.clear()
     steps.forget()
     assert recorder.events == [("reset",)]
@@ -103,12 +113,12 @@ def test_warm_up_counts_as_a_step_so_that_graphs_equal_calls():
     eager, graphed = Toy(9), Toy(9)
     for toy in (eager, graphed):
         toy.live[5:] = False
-    runs = [EagerSteps(eager), GraphedSteps(graphed, 9, Recorder())]
+    runs = [EagerSteps(eager), GraphedSteps(graphed, 9, 4, Recorder())]
     for rows, steps, truncated in ((5, 3, False), (5, 1, True), (3, 2, False), (5, 4, False), (1, 1, False)):
         for toy in (eager, graphed):
             toy.live[rows:] = False
         for run in runs:
-            run.run(rows, steps, truncated=truncated)
+            run.run(rows, steps, width=3, truncated=truncated)
         assert torch.equal(eager.state, graphed.state)
 
 
@@ -118,12 +128,12 @@ class BrokenRecorder(Recorder):
 
 
 def test_a_capture_that_fails_leaves_no_graph_behind():
-    steps = GraphedSteps(Toy(4), 4, BrokenRecorder())
+    steps = GraphedSteps(Toy(4), 4, 1, BrokenRecorder())
     with pytest.raises(RuntimeError, match="capturing"):
-        steps.run(4, 2, truncated=False)
+        steps.run(4, 2, width=1, truncated=False)
     steps._recorder = Recorder()
-    steps.run(4, 1, truncated=False)
-    assert steps._recorder.events == [("warm up", 4, False), ("capture", 4, False)]
+    steps.run(4, 1, width=1, truncated=False)
+    assert steps._recorder.events == [("warm up", 4, 1, False), ("capture", 4, 1, False)]
 
 
 @pytest.fixture
@@ -184,7 +194,7 @@ def test_the_body_is_in_inference_mode_and_the_capture_is_not(cuda, outside):
 
 
 def test_a_gpu_gets_graphs(cuda):
-    steps = make_steps(Toy(4), 4, torch.device("cuda", 0))
+    steps = make_steps(Toy(4), 4, 1, torch.device("cuda", 0))
     assert isinstance(steps, GraphedSteps) and isinstance(steps._recorder, CudaRecorder)
 
 
@@ -193,18 +203,18 @@ def test_graphs_on_cuda_equal_calls_bitwise():
     device = torch.device("cuda", 0)
     with torch.inference_mode():
         eager, graphed = Toy(300, device), Toy(300, device)
-    runs = [EagerSteps(eager), make_steps(graphed, 300, device)]
+    runs = [EagerSteps(eager), make_steps(graphed, 300, 1, device)]
     for rows, steps, truncated in ((300, 8, False), (171, 5, True), (171, 1, False), (40, 3, False), (300, 2, False)):
         for toy, run in zip((eager, graphed), runs, strict=True):
             with torch.inference_mode():
                 toy.live.fill_(True)
                 toy.live[rows:] = False
             with torch.inference_mode(rows > 100):
-                run.run(rows, steps, truncated=truncated)
+                run.run(rows, steps, width=1, truncated=truncated)
         assert torch.equal(eager.state, graphed.state)
     runs[1].forget()
     for run in runs:
-        run.run(300, 4, truncated=False)
+        run.run(300, 4, width=1, truncated=False)
     assert torch.equal(eager.state, graphed.state)
     other = torch.cuda.CUDAGraph()  # the generator's state is fit for graphs outside inference mode
     x = torch.zeros(8, device=device)
@@ -222,13 +232,13 @@ def test_graphs_on_cuda_outlive_the_release_of_the_memory_they_use():
     assert isinstance(block, DriverMemory)
     total = block.tensor().view(torch.float32)
 
-    def body(rows, truncated):
+    def body(rows, width, truncated):
         total[:rows] += 1
 
-    steps = make_steps(body, 64, device)
-    steps.run(64, 3, truncated=False)
+    steps = make_steps(body, 64, 1, device)
+    steps.run(64, 3, width=1, truncated=False)
     assert total[:64].eq(3).all()
     block.release()
     block.restore()
-    steps.run(60, 5, truncated=False)
+    steps.run(60, 5, width=1, truncated=False)
     assert total[:64].eq(5).all() and not total[64:].any()
