@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from corl.checkpoint import checkpoint_name, complete_checkpoints, load_carried, load_state, remove_unfinished
-from corl.config import Config, dump_config, to_plain, weights_mode
+from corl.config import RL, Config, dump_config, to_plain, weights_mode
 from corl.curriculum.pool import Pool
 from corl.evaluation.ablation import ablation_table, write_ablation
 from corl.evaluation.attempts import Solver
@@ -111,7 +111,7 @@ def open_session(prepared: Prepared, world: World) -> Session:
         page_size=config.rollout.page_size,
         seed=config.run.seed,
         exact=config.model.exact,
-        reserved_bytes=sum(8 * parameter.to_local().numel() for parameter in parameters.values()),  # Adam's moments
+        reserved_bytes=training_bytes(parameters, config),
         weights=weights_mode(config),
         tensor_parallel=tensor_parallel_group(world, config.rollout.tensor_parallel),
     )
@@ -131,6 +131,15 @@ def open_session(prepared: Prepared, world: World) -> Session:
         resume_optimizer_from=resume_from,
         carried=carried,
     )
+
+
+def training_bytes(parameters: Parameters, config: Config) -> int:
+    """Bytes a rank will hold beside weights and cache while it generates, none of which is there yet: Adam's moments,
+    and the reference's weights where a stage has a KL term."""
+    stages = [getattr(config, stage) for stage in config.stages]
+    has_reference = any(isinstance(stage, RL) and stage.objective.kl_coef for stage in stages)
+    each = 8 + 4 * has_reference
+    return sum(each * parameter.to_local().numel() for parameter in parameters.values())
 
 
 def build_decoder(model_files: Path, world: World, config: Config) -> tuple[Decoder, Parameters]:

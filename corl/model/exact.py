@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corl_kernels import paged_attention_decode
+from corl_kernels.paged_attention import SPLIT
 
 # T packed tokens, S sequences, N queries, H query heads, K kv heads, G = H / K, E head dim, L padded keys, P pages
 KEYS = 128
@@ -25,7 +26,6 @@ HEADS = 8
 PAGE = 64  # tokens of a page into which the keys of a pack are laid
 _GATHERED = 1 << 20  # cache elements gathered at a time
 _PARTIAL = 1 << 26  # fp32 numbers (256 MiB) that one launch of the decode kernel may allocate
-_SPLIT = 512  # positions for which it keeps one
 
 
 def exact_packed_attention(cu_seqlens: Tensor, max_seqlen: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -130,7 +130,7 @@ def _over_pages(q: Tensor, k: Tensor, v: Tensor, pages: Pages) -> Tensor:
     """Every token as a row of the decode kernel over its sequence's pages, as many at a time as memory allows."""
     k_cache, v_cache = (_paged(x, pages) for x in (k, v))
     _, num_heads, head_dim = q.shape
-    splits = -(-pages.table.shape[1] * PAGE // _SPLIT)
+    splits = -(-pages.table.shape[1] * PAGE // SPLIT)
     step = max(1, _PARTIAL // (splits * num_heads * (head_dim + 2)))
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     for start in range(0, len(q), step):

@@ -8,6 +8,7 @@ import torch
 
 from corl.fsdp2 import compute_dtype
 from corl.model.decoder import Decoder
+from corl.rollout.budget import decode_bytes
 from corl.rollout.draws import draw_seed
 from corl.rollout.kv_cache import PageAllocator
 from corl.rollout.request import Carried, Completion, Request, SupportsDecode, check_carried, check_requests, integer
@@ -31,7 +32,7 @@ class Engine:
     tokenizer        anything with decode(ids) -> str; needed by stop_strings alone
     max_seqs         samples decoded together
     kv_tokens        size of the KV cache, rounded down to whole pages; None: on a CPU max_seqs x min(positions, 4096)
-                     in whole pages, at most 1 GiB; on a GPU 80 % of the free memory
+                     in whole pages, at most 1 GiB; on a GPU 80 % of the free memory that decoding itself leaves
     seed             of every draw, with the step, the request's id, the sample and the position in the sequence
     exact            log-probs recorded while decoding have the bits of the trainer's; the model is set to exact as well
     prefill_tokens   prompt tokens forwarded together at most (a longer prompt goes alone)
@@ -93,6 +94,8 @@ class Engine:
         bytes_per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
         free = _free_bytes(self.model.head_weight.device)
         if free is not None:
+            vocab_size, exact = self.model.config.vocab_size, self.model.exact
+            reserved_bytes += decode_bytes(config, vocab_size=vocab_size, max_seqs=self.max_seqs, exact=exact)
             if self._weights.decoder is self.model and not self._weights.current:  # the first swap gathers all of it
                 reserved_bytes += sum(parameter.numel() for parameter in self.model.parameters()) * itemsize
             return int(GPU_CACHE_SHARE * max(0, free - reserved_bytes)) // bytes_per_token

@@ -8,6 +8,11 @@ from corl_kernels.checks import check_tensor
 from corl_kernels.kv_store import CACHE_DTYPES, check_caches
 
 # B rows, Hq query heads, Hkv key heads, D head dim, P pages, M pages of a row at most, L = M * page size positions
+
+# Positions that a GPU sums up together. It is the same for every row, cache and batch, and splits are merged in order,
+# so a row's bits depend on nothing but its own query, keys and values. At D = 128 and G = 7 the partials cost 3 % of
+# the bytes read.
+SPLIT = 512
 _GATHER = 1 << 17  # cache elements gathered at a time: 512 KiB of fp32 keys stay in the L2 cache
 
 

@@ -8,15 +8,12 @@ import triton.language as tl
 from torch import Tensor
 
 from corl_kernels.jit import on_its_device
+from corl_kernels.paged_attention import SPLIT
 
 # B rows, Hq query heads, Hkv key heads, G = Hq / Hkv, D head dim, M pages of a row at most, S splits of a row at most
 # partial [S, B, Hq, D], top [S, B, Hq], total [S, B, Hq]: sum of w v, the largest score and the sum of w, in fp32,
 # with w = 2^(score - top) over the positions of one split; scores are in units of log2, as exp2 is one instruction
 
-# Positions that are summed up together. It is the same for every row, cache and batch, and splits are merged in order,
-# so a row's bits depend on nothing but its own query, keys and values. At D = 128 and G = 7 the partials
-# cost 3 % of the bytes read.
-SPLIT = 512
 # Programs of a launch, about: 20 waves of the three that fit on each of 132 multiprocessors. More would even out
 # ragged lengths better, but where a table is far wider than the lengths most would only start and stop.
 _PROGRAMS = 8192
