@@ -22,10 +22,16 @@ import triton
 from torch import Tensor
 from triton.runtime.jit import KernelInterface
 
-from corl_kernels.hopper import Finding, Row, compile_launches, defined_in
+from corl_kernels.hopper import Finding, Limit, Row, compile_launches, defined_in
 
 # Kernels that write into the row they read, in a narrower dtype: what one thread stores lies where another one loads.
-IN_PLACE = frozenset({"_policy_rows_kernel", "_gradient_rows_kernel", "_divergence_gradient_rows_kernel"})
+IN_PLACE = frozenset({"_gradient_rows_kernel", "_divergence_gradient_rows_kernel"})
+# What the rows of logits may cost, by kernel and case: with it both passes are bound by memory on a full multiprocessor
+# (bench/LOG.md, 2026-12-01). Little's law wants 26,000 bytes in flight at 4.3 TB/s.
+LIMITS = {
+    ("_statistics_rows_kernel", "policy rows"): Limit(registers=40, blocks=6, per_value=8.5, in_flight=64_000),
+    ("_gradient_rows_kernel", "policy rows"): Limit(registers=40, blocks=6, per_value=7.5, in_flight=64_000),
+}
 # These stand for numbers that vary from call to call: no compiled kernel may depend on them.
 TOKENS, ROWS = 5000, 200
 
@@ -66,30 +72,36 @@ def _ids(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
     return _meta(*shape, dtype=dtype)
 
 
-def _policy_rows(model: Model) -> None:
-    from corl_kernels.jit.policy_rows import gradient, policy, statistics
+def _policy_rows(model: Model, bias: bool = False, softcap: float | None = None) -> None:
+    from corl_kernels.jit.policy_rows import gradient, policy_gradient, statistics
     from corl_kernels.objective import PolicyObjective, TokenInputs
     from corl_kernels.rows import make_tokens
 
     run, bf16 = (0, TOKENS), torch.bfloat16
-    plain, heated = (make_tokens(_ids(TOKENS), heat, torch.float32) for heat in (None, _floats(TOKENS)))
+    per_vocab = _floats(model.vocab) if bias else None
+    tokens = make_tokens(_ids(TOKENS), _floats(TOKENS), per_vocab, softcap, torch.float32)
     logits = _floats(TOKENS, model.vocab)
-    statistics(logits, plain, *run)
-    statistics(logits, heated, *run)
+    statistics(logits, tokens, *run)
+    gradient(logits, tokens, *run, _floats(TOKENS), None, bf16)
+    gradient(logits, tokens, *run, _floats(TOKENS), _floats(TOKENS), bf16)
     on_policy = TokenInputs(_floats(TOKENS), _floats(TOKENS), None, None, None)
     full = TokenInputs(*(_floats(TOKENS) for _ in range(5)))
-    policy(logits, plain, *run, on_policy, PolicyObjective("reinforce"), bf16)
+    policy_gradient(logits, tokens, *run, on_policy, PolicyObjective("reinforce"), bf16)
+    if bias or softcap:
+        return
     # every choice of an objective in at least one variant
     objectives = (
         PolicyObjective(kl_coef=1e-3, kl_estimator="k1", rollout_correction="mask"),
         PolicyObjective("grpo", kl_coef=1e-3, kl_estimator="k2", entropy_coef=0.1),
         PolicyObjective("grpo", kl_coef=1e-3, kl_estimator="k3", dual_clip=3.0),
+        PolicyObjective("cispo", rollout_correction="truncate"),
     )
     for objective in objectives:
-        policy(logits, plain, *run, full, objective, bf16)
-    policy(logits, heated, *run, full, PolicyObjective("cispo", rollout_correction="truncate"), bf16)
-    gradient(logits, plain, *run, _floats(TOKENS), None, bf16)
-    gradient(logits, heated, *run, _floats(TOKENS), _floats(TOKENS), bf16)
+        policy_gradient(logits, tokens, *run, full, objective, bf16)
+
+
+def _bounded_rows(model: Model) -> None:
+    _policy_rows(model, bias=True, softcap=30.0)
 
 
 def _kl_rows(model: Model) -> None:
@@ -119,12 +131,18 @@ def _store_kv(model: Model) -> None:
 
 
 def _sampling(model: Model) -> None:
-    from corl_kernels.jit.sampling import launch_sample_tokens
+    from corl_kernels.jit import cuts, sampling
+    from corl_kernels.sampling import VocabularySlice, draw_tokens, vocabulary_slice
 
-    heat, seeds, positions = _floats(ROWS), _ids(ROWS), _ids(ROWS)
+    keys = _floats(ROWS), _ids(ROWS), _ids(ROWS)
+    limits = {"top_k": _ids(ROWS), "top_p": _floats(ROWS)}
     for logits in (_meta(ROWS, model.vocab), _floats(ROWS, model.vocab)):
-        for cuts in ((), (_ids(ROWS), _floats(ROWS))):
-            launch_sample_tokens(logits, heat, seeds, positions, *cuts)
+        draw_tokens(sampling, cuts, logits, *keys)
+        draw_tokens(sampling, cuts, logits, *keys, **limits)
+        draw_tokens(sampling, cuts, logits, *keys, top_p=limits["top_p"])
+    quarter = VocabularySlice(model.vocab, 1, 4, lambda x: x.new_empty(4, *x.shape))
+    logits = _floats(ROWS, vocabulary_slice(model.vocab, 1, 4)[1])
+    draw_tokens(sampling, cuts, logits, *keys, **limits, vocabulary=quarter)
 
 
 def _qk_norm_rope(model: Model) -> None:
@@ -163,6 +181,7 @@ def _swiglu(model: Model) -> None:
 Case = Callable[[Model], object]
 CASES: dict[str, Case] = {
     "policy rows": _policy_rows,
+    "policy rows, bias and soft cap": _bounded_rows,
     "kl rows": _kl_rows,
     "decode attention": _decode_attention,
     "store kv": _store_kv,
@@ -173,8 +192,8 @@ CASES: dict[str, Case] = {
 }
 
 _LINE = (
-    "{kernel:<46} {case:<28} {warps:>5} {registers:>9} {stack:>5} {shared:>6} {wgmma:>5} {tma:>3} {cp_async:>8} "
-    "{barriers:>8} {seconds:>7}"
+    "{kernel:<46} {case:<42} {warps:>5} {registers:>9} {stack:>5} {shared:>6} {blocks:>6} {per_value:>9} "
+    "{in_flight:>9} {wgmma:>5} {tma:>3} {cp_async:>8} {barriers:>8} {seconds:>7}"
 )
 _HEAD = _LINE.format(**{name: name for name in re.findall(r"{(\w+)", _LINE)})
 
@@ -220,6 +239,8 @@ def main(
                 rows.append(result)
                 kernel = result.kernel.removeprefix(f"{package}.")
                 print(_LINE.format(**asdict(result) | {"kernel": kernel}), flush=True)
+                limit = LIMITS.get((kernel.rpartition(".")[2], result.case.partition("/")[0]))
+                findings += [f"{kernel} ({result.case}): {what}" for what in (limit.broken(result) if limit else ())]
     compiled = {name for row in rows for name in (row.kernel, *row.calls)}
     if not options.only:
         findings += [f"{name}: no case compiled it; add its launcher to CASES" for name in sorted(names - compiled)]

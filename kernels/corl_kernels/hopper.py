@@ -25,6 +25,8 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction, KernelInterface
 
 MAX_SHARED = 232_448  # bytes a block may ask for: 227 KiB
+# Of a multiprocessor: warps, registers, bytes of shared memory (a block takes 1 KiB more than it asks for), blocks.
+_WARPS, _REGISTERS, _SHARED, _BLOCKS = 64, 65_536, 233_472, 32
 _BARRIER = r"\bbar(?:rier)?\.(?:cta\.)?(?:sync|red)\b"
 
 
@@ -38,12 +40,38 @@ class Row:
     registers: int
     stack: int
     shared: int  # bytes of a block
-    wgmma: int  # the last four count instructions in the PTX
+    blocks: int  # that fit on a multiprocessor together
+    per_value: float  # instructions for 4 loaded bytes, in the innermost loop with the most of them; 0 without loads
+    in_flight: int  # bytes that such loops' loads can have under way on a full multiprocessor
+    wgmma: int  # these four count instructions in the PTX
     tma: int
     cp_async: int
     barriers: int
     seconds: float
     calls: tuple[str, ...]  # the jit functions, of those asked about, that were compiled into it
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a variant may cost at most (registers, instructions) and must reach at least (blocks, bytes in flight)."""
+
+    registers: int
+    blocks: int
+    per_value: float
+    in_flight: int
+
+    def broken(self, row: Row) -> list[str]:
+        """What of the row is outside, in words."""
+        found = []
+        if row.registers > self.registers:
+            found.append(f"{row.registers} registers a thread, at most {self.registers}")
+        if row.blocks < self.blocks:
+            found.append(f"{row.blocks} blocks a multiprocessor, at least {self.blocks}")
+        if row.per_value > self.per_value:
+            found.append(f"{row.per_value} instructions a value, at most {self.per_value}")
+        if row.in_flight < self.in_flight:
+            found.append(f"{row.in_flight} bytes in flight, at least {self.in_flight}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +239,19 @@ def _inspect(
 ) -> Iterator[Row | Finding]:
     """The row of a compiled variant, then what is wrong with it."""
     ptx, shared, where = compiled.asm["ptx"], compiled.metadata.shared, f"{name} ({case})"
-    registers = stack = -1
+    registers, stack, loops = -1, -1, list[tuple[int, int]]()
     try:
-        registers, stack = _resources(compiled.asm["cubin"])
+        registers, stack, loops = _resources(compiled.asm["cubin"])
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         yield Finding(f"{where}: registers and spills are unknown: {_last_line(error)}")
     patterns = r"\bwgmma\.mma_async", r"\bcp\.async\.bulk\.(?:tensor|shared)", r"\bcp\.async\.c[ag]\b", _BARRIER
     wgmma, tma, cp_async, barriers = (len(re.findall(pattern, ptx)) for pattern in patterns)
     warps, calls = compiled.metadata.num_warps, functions_in(compiled.asm["source"], functions)
-    yield Row(name, case, warps, registers, stack, shared, wgmma, tma, cp_async, barriers, seconds, calls)
+    blocks = resident_blocks(warps, registers, shared)
+    per_value = max((round(4 * instructions / loaded, 1) for instructions, loaded in loops), default=0.0)
+    in_flight = min((loaded for _, loaded in loops), default=0) * 32 * warps * blocks
+    counts = blocks, per_value, in_flight, wgmma, tma, cp_async, barriers
+    yield Row(name, case, warps, registers, stack, shared, *counts, seconds, calls)
     if stack > 0:
         yield Finding(f"{where}: spills {stack} bytes a thread; use smaller blocks or more warps")
     if shared > MAX_SHARED:
@@ -228,17 +260,50 @@ def _inspect(
         yield Finding(f"{where}: works in place without a barrier between its loads and `{stores[0]}`")
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """(registers, stack and local bytes) of a thread, from the cuobjdump that triton brings along."""
+def resident_blocks(warps: int, registers: int, shared: int) -> int:
+    """Blocks of a kernel that fit on one multiprocessor of an H100 or H200 together.
+
+    A warp's registers come 256 at a time. CUDA C++ Programming Guide, compute capability 9.0.
+    """
+    of_warp = -(-max(registers, 1) * 32 // 256) * 256
+    return min(_WARPS // warps, _REGISTERS // of_warp // warps, _SHARED // (shared + 1024), _BLOCKS)
+
+
+def loading_loops(sass: str) -> list[tuple[int, int]]:
+    """(instructions, bytes a thread loads from global memory) of every innermost loop that loads.
+
+    A loop is what lies between a branch backwards and its target; its bytes are those of LDG, and of LDGSTS where loads
+    go to shared memory.
+    """
+    lines = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(.*?);", sass)
+    at = {int(address, 16): k for k, (address, _) in enumerate(lines)}
+    jumps = [(k, re.search(r"\bBRA\b.*?\b0x([0-9a-f]+)", text)) for k, (_, text) in enumerate(lines)]
+    spans = [(at[int(jump[1], 16)], k) for k, jump in jumps if jump and at.get(int(jump[1], 16), k) < k]
+    found = []
+    for start, stop in spans:
+        if not any(start <= a and b < stop for a, b in spans if (a, b) != (start, stop)):
+            body = [text for _, text in lines[start : stop + 1]]
+            widths = [re.search(r"\bLDG(?:STS)?\.E(?:\.\w+)*?\.(64|128)\b", text) for text in body if "LDG" in text]
+            loaded = sum(int(width[1]) // 8 if width else 4 for width in widths)
+            if loaded:
+                found.append((len(body), loaded))
+    return found
+
+
+def _resources(cubin: bytes) -> tuple[int, int, list[tuple[int, int]]]:
+    """(registers, stack and local bytes of a thread, its loops), from the cuobjdump that triton brings along."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        tool = triton.knobs.nvidia.cuobjdump.path
+        text, sass = (
+            subprocess.run([tool, what, file.name], check=True, capture_output=True, text=True, timeout=60).stdout
+            for what in ("--dump-resource-usage", "-sass")
+        )
     used = [[int(number) for number in match] for match in re.findall(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)", text)]
     if not used:
         raise ValueError("cuobjdump printed no resource usage")
-    return max(use[0] for use in used), max(use[1] + use[2] for use in used)
+    return max(use[0] for use in used), max(use[1] + use[2] for use in used), loading_loops(sass)
 
 
 def _last_line(error: BaseException) -> str:

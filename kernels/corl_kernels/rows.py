@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corl_kernels.checks import IGNORE
+from corl_kernels.checks import ELSEWHERE, IGNORE
 from corl_kernels.objective import PolicyObjective, TokenInputs, token_terms
 
 # T tokens, V vocabulary, C rows of a chunk, n = stop - start <= C tokens in it
@@ -19,36 +19,48 @@ _CACHED, _BLOCK = 1 << 18, 128
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the rows of all T tokens need and give, [T] each; only targets and temperature are filled beforehand.
+    """What the rows of all T tokens need and give, [T] each but bias and softcap; the last four are results.
 
-    targets      int64, IGNORE where nothing is predicted
+    With y = softcap tanh((logits + bias) / softcap) or logits + bias, z = y / temperature.
+    targets      int64, IGNORE where nothing is predicted, ELSEWHERE where another rank holds the target's column
     temperature  or None for 1
+    bias         [V] or None      softcap  or None for none
     logprobs     of the targets; 0 where ignored
     entropy      nats; 0 where ignored
-    shift, logsum   of z = logits / temperature: max z and log sum exp(z - max z), so log p = (z - shift) - logsum
+    shift, logsum   of z: max z and log sum exp(z - max z), so log p = (z - shift) - logsum
     All but targets in the dtype of the statistics: fp32, or fp64 for fp64 inputs.
     """
 
     targets: Tensor
     temperature: Tensor | None
+    bias: Tensor | None
+    softcap: float | None
     logprobs: Tensor
     entropy: Tensor
     shift: Tensor
     logsum: Tensor
 
 
-def make_tokens(targets: Tensor, temperature: Tensor | None, dtype: torch.dtype) -> Tokens:
+def make_tokens(
+    targets: Tensor, temperature: Tensor | None, bias: Tensor | None, softcap: float | None, dtype: torch.dtype
+) -> Tokens:
     results = (torch.zeros(len(targets), dtype=dtype, device=targets.device) for _ in range(4))
-    return Tokens(targets.contiguous(), temperature, *results)
+    bias = None if bias is None else bias.detach().to(dtype).contiguous()
+    return Tokens(targets.contiguous(), temperature, bias, softcap, *results)
+
+
+def block_rows(vocab_size: int) -> int:
+    """Rows of a block for `blocks`: a power of two."""
+    return min(_BLOCK, 1 << max(0, (_CACHED // vocab_size).bit_length() - 1))
 
 
 def blocks(logits: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, slice]]:
     """The first n rows of `logits`, a cacheful at a time, and the tokens they belong to.
 
-    Every block has the same number of rows, a power of two, the last one some that belong to no token (C, a multiple of
-    it, leaves room): torch sums a row that stands alone in another order when it has several threads.
+    Every block has the same number of rows, the last one some that belong to no token (C, a multiple of it, leaves
+    room): torch sums a row that stands alone in another order when it has several threads.
     """
-    step = min(_BLOCK, 1 << max(0, (_CACHED // logits.shape[1]).bit_length() - 1), len(logits))
+    step = block_rows(logits.shape[1])
     for first in range(start, stop, step):
         yield logits[first - start : first - start + step], slice(first, min(first + step, stop))
 
@@ -62,14 +74,20 @@ def scaled(rows: Tensor, temperature: Tensor | None, part: slice) -> Tensor:
     return z
 
 
+def _bounded(rows: Tensor, tokens: Tokens) -> Tensor:
+    """y of a block: the logits themselves without a bias and a soft cap."""
+    y = rows if tokens.bias is None else rows + tokens.bias
+    return y if tokens.softcap is None else (y / tokens.softcap).tanh_().mul_(tokens.softcap)
+
+
 def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
     """Fill the results of the tokens start..stop from their logits [C, V], which are left as they are."""
     for rows, part in blocks(logits, start, stop):
         n = part.stop - part.start
-        z, live = scaled(rows, tokens.temperature, part), tokens.targets[part] != IGNORE
+        z, live = scaled(_bounded(rows, tokens), tokens.temperature, part), tokens.targets[part] != IGNORE
         shift = z.amax(-1)
         z = z - shift[:, None]
-        picked = z[:n].gather(1, torch.where(live, tokens.targets[part], 0)[:, None])[:, 0]
+        picked = z[:n].gather(1, tokens.targets[part].clamp(min=0)[:, None])[:, 0]
         exponentials = z.exp()
         total = exponentials.sum(-1)
         logsum = total.log()
@@ -98,13 +116,15 @@ def gradient(
     for block, part in blocks(logits, start, stop):
         rows = block[: part.stop - part.start]
         here = slice(part.start - start, part.stop - start)
-        live = tokens.targets[part] != IGNORE
+        targets = tokens.targets[part]
+        live = targets != IGNORE
         by_logprob = torch.where(live, slope[here], 0)
         by_entropy = None if entropy_slope is None else torch.where(live, entropy_slope[here], 0)
         if tokens.temperature is not None:
             by_logprob = by_logprob / tokens.temperature[part]
             by_entropy = None if by_entropy is None else by_entropy / tokens.temperature[part]
-        z = scaled(rows, tokens.temperature, part) - tokens.shift[part, None]
+        y = _bounded(rows, tokens)
+        z = scaled(y, tokens.temperature, part) - tokens.shift[part, None]
         z.sub_(tokens.logsum[part, None])
         if by_entropy is None:
             torch.mul(z.exp_(), -by_logprob[:, None], out=rows)
@@ -112,12 +132,15 @@ def gradient(
             torch.exp(z, out=rows)
             constant = by_logprob + by_entropy * tokens.entropy[part]
             rows.mul_(z.mul_(-by_entropy[:, None]).sub_(constant[:, None]))
-        rows.scatter_add_(1, torch.where(live, tokens.targets[part], 0)[:, None], by_logprob[:, None])
+        by_target = torch.where(targets == ELSEWHERE, 0, by_logprob)
+        rows.scatter_add_(1, targets.clamp(min=0)[:, None], by_target[:, None])
+        if tokens.softcap is not None:
+            rows.mul_(1 - (y / tokens.softcap).square_())
     logits[stop - start :].zero_()
     return logits.to(dtype)
 
 
-def policy(
+def policy_gradient(
     logits: Tensor,
     tokens: Tokens,
     start: int,
@@ -126,8 +149,7 @@ def policy(
     objective: PolicyObjective,
     dtype: torch.dtype,
 ) -> Tensor:
-    """`statistics`, then `gradient` with the slopes of a token-level objective."""
-    statistics(logits, tokens, start, stop)
+    """`gradient` with the slopes of a token-level objective; inputs are those of all T tokens."""
     part = slice(start, stop)
     run = inputs.slice(start, stop)
     slope = token_terms(objective, tokens.logprobs[part], tokens.entropy[part], run, None)[1]

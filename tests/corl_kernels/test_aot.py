@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,7 +17,7 @@ pytest.importorskip("triton")
 
 import corl_kernels
 from corl_kernels.aot import main
-from corl_kernels.hopper import unguarded_stores
+from corl_kernels.hopper import Limit, Row, loading_loops, resident_blocks, unguarded_stores
 
 KERNELS = """
 import torch
@@ -231,33 +232,52 @@ def test_stores_need_a_barrier_behind_the_loads(load: str, barrier: str, late: s
     assert len(unguarded_stores(ptx)) == stores
 
 
-LAYOUTS = r"""
-import re
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
-from corl_kernels import aot, hopper
-
-def compile_only(kernel, *args, grid, warmup=True, **options):
-    ir = run(kernel, *args, grid=grid, warmup=True, **options).asm["ttgir"]
-    names = dict(re.findall(r"^(#\w+) = (#ttg\.\w+<.*>)$", ir, flags=re.M))
-    sums = re.findall(r'"tt\.reduce".*?\) : \(tensor<(\w+), (#\w+)>\)', ir, flags=re.S)
-    if kernel.fn.__name__ == "_policy_rows_kernel":
-        print([(shape, names[layout]) for shape, layout in sums])
-
-driver.set_active(hopper._Sm90())
-run, JITFunction.run = JITFunction.run, compile_only
-aot._policy_rows(aot.MODELS[0])
+SASS = """
+        /*0000*/                   LDG.E R4, desc[UR4][R2.64] ;
+        /*0010*/                   LDG.E.128 R8, desc[UR4][R2.64+0x10] ;
+        /*0020*/                   LDG.E.CONSTANT R7, desc[UR4][R2.64] ;
+        /*0030*/                   FFMA R4, R8, R4, R4 ;
+        /*0040*/               @P0 BRA 0x10 ;
+        /*0050*/                   STG.E R4, desc[UR4][R2.64] ;
+        /*0060*/              @!P1 BRA 0x50 ;
+        /*0070*/                   BRA 0x70;
 """
 
 
+def test_loops_that_load_are_counted() -> None:
+    assert loading_loops(SASS) == [(4, 20)]
+    outer = SASS.replace("BRA 0x50", "BRA 0x0")
+    assert loading_loops(outer) == [(4, 20)]
+
+
+@pytest.mark.parametrize(
+    ("warps", "registers", "shared", "blocks"),
+    [(8, 32, 32, 8), (8, 40, 0, 6), (8, 72, 0, 3), (4, 118, 71_680, 3), (16, 104, 0, 1), (1, 16, 0, 32)],
+)
+def test_blocks_that_fit_on_a_multiprocessor(warps: int, registers: int, shared: int, blocks: int) -> None:
+    assert resident_blocks(warps, registers, shared) == blocks
+
+
+def test_a_broken_limit_says_what_it_is() -> None:
+    row = Row("k", "c", 8, 72, 0, 0, 3, 19.1, 49_152, 0, 0, 0, 0, 0.1, ())
+    limit = Limit(registers=40, blocks=6, per_value=8.5, in_flight=64_000)
+    assert len(limit.broken(row)) == 4
+    assert limit.broken(replace(row, registers=40, blocks=6, per_value=8.5, in_flight=64_000)) == []
+    assert "19.1 instructions a value, at most 8.5" in limit.broken(row)
+
+
 @pytest.mark.slow
-def test_every_variant_sums_a_rows_statistics_in_one_order():
-    """The layout of a sum decides its order; the bits of log-probs with and without a gradient depend on it."""
+def test_a_kernel_outside_its_limits_is_a_finding() -> None:
+    """In a process of its own, as tests interpret kernels: limits that the rows of logits cannot keep."""
+    code = """
+    from corl_kernels import aot
+    tight = aot.Limit(registers=8, blocks=6, per_value=8.5, in_flight=64_000)
+    aot.LIMITS = {("_statistics_rows_kernel", "policy rows"): tight}
+    raise SystemExit(aot.main(["--only", "policy rows"]))
+    """
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     env["PYTHONPATH"] = str(Path(corl_kernels.__file__).parents[1])
-    command = [sys.executable, "-c", LAYOUTS]
-    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    variants = out.stdout.splitlines()
-    assert len(variants) == 7
-    assert variants[0].count("4096xf32") == 3
-    assert len(set(variants)) == 1
+    out = subprocess.run([sys.executable, "-c", dedent(code)], env=env, capture_output=True, text=True, check=False)
+    assert out.returncode == 1, out.stderr
+    (finding,) = out.stdout.partition("findings\n")[2].splitlines()
+    assert "registers a thread, at most 8" in finding

@@ -1,7 +1,10 @@
 """Rows of logits on the device: softmax statistics, the slope of a policy objective, dL/dlogits in the logits' place.
 
-The functions without an underscore launch, and take what their namesakes of corl_kernels/rows.py take.
+The functions without an underscore launch, and take what their namesakes of corl_kernels/rows.py take. One compiled
+kernel makes the statistics of every op, so log-probs of a score and of an update have the same bits.
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -12,16 +15,32 @@ from corl_kernels.jit import on_its_device
 from corl_kernels.objective import PolicyObjective, TokenInputs
 from corl_kernels.rows import Tokens
 
-# V vocabulary, C rows of a chunk; row r belongs to token start + r while that is below stop, z = logits / temperature
+# V vocabulary, C rows of a chunk; row r belongs to token start + r while that is below stop.
+# l = logit + bias, y = softcap tanh(l / softcap) or l, z = y / temperature. Inside the kernels exponents are in units
+# of log2, as the device has exp2 alone: rate = log2(e) / temperature, and exp(z - shift) = exp2(y rate - top).
 _IGNORE = tl.constexpr(-100)
+_ELSEWHERE = tl.constexpr(-101)
 _LARGEST = tl.constexpr(3.4028234663852886e38)
-_LOWEST = tl.constexpr(-1e4)  # exp of it is 0; stands in for -inf, which 0 times would make a NaN
-_BLOCK, _WARPS = 4096, 8  # 16 values a thread: four 16-byte loads in flight, and no spills
+_LOWEST = tl.constexpr(-1e4)  # exp2 of it is 0; stands in for -inf, which 0 times would make a NaN
+_LOG2_E = tl.constexpr(1.4426950408889634)
+_LN_2 = tl.constexpr(0.6931471805599453)
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+# 16 values a thread: four 16-byte loads in flight; 32 registers, so that 64 warps fill a multiprocessor
+_BLOCK, _WARPS = 4096, 8
+_LOADS, _PER_LOAD = tl.constexpr(4), tl.constexpr(4)
 # One value a row each: where a chunk starts must not make another variant of the kernel.
 _PER_TOKEN = (
     "targets_ptr", "temperature_ptr", "advantages_ptr", "weights_ptr", "old_ptr", "ref_ptr", "rollout_ptr",
     "logprobs_ptr", "entropy_ptr", "shift_ptr", "logsum_ptr", "slope_ptr", "entropy_slope_ptr",
 )  # fmt: skip
+
+
+@triton.jit
+def _exp2(x):
+    """2^x, results below 2^-126 flushed to 0: without that, every value costs three more instructions."""
+    if _INTERPRETED:
+        return tl.exp2(x)
+    return tl.inline_asm_elementwise("ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
@@ -32,58 +51,96 @@ def _expm1(x):
 
 
 @triton.jit
-def _row_statistics(row_ptr, inverse_temperature, vocab_size, BLOCK: tl.constexpr):
-    """max z, log sum exp(z - max z) and the entropy of one row, in one pass."""
-    columns = tl.arange(0, BLOCK)
-    shift = -1e30
-    total, weighted = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
-    for first in range(0, vocab_size, BLOCK):
-        index = first + columns
-        z = tl.load(row_ptr + index, mask=index < vocab_size, other=float("-inf")) * inverse_temperature
-        higher = tl.maximum(shift, tl.max(z, 0))
-        fall, factor = shift - higher, tl.exp(shift - higher)
-        below = z - higher
-        below = tl.where(below < _LOWEST, _LOWEST, below)  # a NaN stays
-        exponential = tl.exp(below)
-        weighted = (weighted + fall * total) * factor + exponential * below
-        total = total * factor + exponential
-        shift = higher
-    norm = tl.sum(total, 0)
-    logsum = tl.log(norm)
-    # no difference of large numbers, whatever the logits
-    return shift, logsum, logsum - tl.sum(weighted, 0) / norm
+def _capped(x, softcap):
+    """softcap tanh(x / softcap)."""
+    return softcap - 2 * softcap / (_exp2(x * (2 * _LOG2_E / softcap)) + 1)
 
 
 @triton.jit
-def _write_gradient(
-    row_ptr, dlogits_ptr, target, inverse_temperature, shift, logsum, entropy, slope, entropy_slope, vocab_size,
-    BLOCK: tl.constexpr,
+def _load(
+    row_ptr, bias_ptr, index, vocab_size, softcap, MASKED: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTCAP: tl.constexpr
 ):  # fmt: skip
-    """dlogit = (slope (1[v = target] - p) - entropy_slope p (log p + entropy)) / temperature, or zeros."""
-    # Blocks of another length than those of the statistics: triton gives all tensors of one shape one layout, and that
-    # of a 16-bit store would sum the statistics in another order than the variant without gradients does.
-    WRITTEN: tl.constexpr = BLOCK // 2
-    columns = tl.arange(0, WRITTEN)
-    # every warp has read the target's logit before any writes over it
-    tl.debug_barrier()
-    if (slope != 0) | (entropy_slope != 0):
-        for first in range(0, vocab_size, WRITTEN):
-            index = first + columns
-            z = tl.load(row_ptr + index, mask=index < vocab_size, other=0.0) * inverse_temperature
-            logprob = (z - shift) - logsum
-            logprob = tl.where(logprob < _LOWEST, _LOWEST, logprob)
-            by_prob = slope + entropy_slope * (logprob + entropy)
-            dlogit = (tl.where(index == target, slope, 0.0) - tl.exp(logprob) * by_prob) * inverse_temperature
-            # 16-bit gradients lie over the first half of the row: element i over the fp32 logit i // 2. The barrier
-            # keeps a fast warp from writing over what a slow one of this or an earlier block has yet to read; what
-            # later blocks read lies further on.
-            tl.debug_barrier()
-            tl.store(dlogits_ptr + index, dlogit.to(dlogits_ptr.dtype.element_ty), mask=index < vocab_size)
+    """y of these columns; -inf beyond the vocabulary where MASKED."""
+    if MASKED:
+        y = tl.load(row_ptr + index, mask=index < vocab_size, other=float("-inf"))
+        if HAS_BIAS:
+            y += tl.load(bias_ptr + index, mask=index < vocab_size, other=0.0)
     else:
-        for first in range(0, vocab_size, WRITTEN):
-            index = first + columns
-            zeros = tl.zeros((WRITTEN,), dlogits_ptr.dtype.element_ty)
-            tl.store(dlogits_ptr + index, zeros, mask=index < vocab_size)
+        y = tl.load(row_ptr + index)
+        if HAS_BIAS:
+            y += tl.load(bias_ptr + index)
+    if SOFTCAP:
+        capped = _capped(y, softcap)
+        y = tl.where(index < vocab_size, capped, float("-inf")) if MASKED else capped
+    return y
+
+
+@triton.jit
+def _lane_sum(x):
+    """[LANES] of x [_LOADS, LANES, _PER_LOAD]: a lane's values are those of one thread, so nothing is waited for."""
+    return tl.sum(tl.sum(x, 2), 0)
+
+
+@triton.jit
+def _fold(y, rate, top, total, weighted):
+    """A block more in every lane's statistics: top = max y rate, total = sum 2^(y rate - top), weighted = the sum of
+    the same times (y rate - top)."""
+    higher = tl.maximum(top, tl.max(tl.max(y, 2), 0) * rate)
+    fall = top - higher
+    factor = _exp2(fall)
+    below = tl.fma(y, rate, -higher[None, :, None])
+    below = tl.maximum(below, _LOWEST, propagate_nan=tl.PropagateNan.ALL)
+    exponential = _exp2(below)
+    weighted = tl.fma(tl.fma(fall, total, weighted), factor, _lane_sum(exponential * below))
+    return higher, tl.fma(total, factor, _lane_sum(exponential)), weighted
+
+
+@triton.jit(do_not_specialize=("start", "stop", "has_temperature"), do_not_specialize_on_alignment=_PER_TOKEN)
+def _statistics_rows_kernel(
+    logits_ptr, bias_ptr, targets_ptr, temperature_ptr, logprobs_ptr, entropy_ptr, shift_ptr, logsum_ptr,
+    row_stride, vocab_size, start, stop, has_temperature, softcap,
+    HAS_BIAS: tl.constexpr, SOFTCAP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One row: log-prob of the target, entropy, max z and log sum exp(z - max z), in one pass over it."""
+    LANES: tl.constexpr = BLOCK // (_LOADS * _PER_LOAD)
+    row = tl.program_id(0)
+    token = start + row
+    target = tl.load(targets_ptr + token, mask=token < stop, other=_IGNORE)
+    if target != _IGNORE:
+        row_ptr = logits_ptr + row.to(tl.int64) * row_stride
+        rate = _LOG2_E / tl.load(temperature_ptr + token, mask=has_temperature != 0, other=1.0)
+        columns = (
+            tl.arange(0, _LOADS)[:, None, None] * (LANES * _PER_LOAD)
+            + tl.arange(0, LANES)[None, :, None] * _PER_LOAD
+            + tl.arange(0, _PER_LOAD)[None, None, :]
+        )
+        # Every lane has its own maximum, so that nothing in the loop waits for another thread.
+        top = tl.full((LANES,), -1e30, tl.float32)
+        total, weighted = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
+        whole = vocab_size // BLOCK * BLOCK
+        for first in range(0, whole, BLOCK):
+            y = _load(row_ptr, bias_ptr, first + columns, vocab_size, softcap, False, HAS_BIAS, SOFTCAP)
+            top, total, weighted = _fold(y, rate, top, total, weighted)
+        if whole < vocab_size:
+            y = _load(row_ptr, bias_ptr, whole + columns, vocab_size, softcap, True, HAS_BIAS, SOFTCAP)
+            top, total, weighted = _fold(y, rate, top, total, weighted)
+        highest = tl.max(top, 0)
+        factor = _exp2(top - highest)
+        norm = tl.sum(total * factor, 0)
+        excess = tl.sum(tl.fma(top - highest, total, weighted) * factor, 0)
+        logsum = tl.log(norm)
+        # outside the vocabulary nothing is read: logprob, and so the loss, is NaN
+        known = (target >= 0) & (target < vocab_size)
+        picked = tl.load(row_ptr + target, mask=known, other=float("nan"))
+        if HAS_BIAS:
+            picked += tl.load(bias_ptr + target, mask=known, other=0.0)
+        if SOFTCAP:
+            picked = _capped(picked, softcap)
+        tl.store(logprobs_ptr + token, tl.fma(picked, rate, -highest) * _LN_2 - logsum)
+        # no difference of large numbers, whatever the logits
+        tl.store(entropy_ptr + token, logsum - excess / norm * _LN_2)
+        tl.store(shift_ptr + token, highest * _LN_2)
+        tl.store(logsum_ptr + token, logsum)
 
 
 @triton.jit
@@ -123,81 +180,106 @@ def _policy_slope(
     return tl.where(weight != 0, slope, 0.0)
 
 
-@triton.jit(do_not_specialize=("start", "stop"), do_not_specialize_on_alignment=_PER_TOKEN)
-def _policy_rows_kernel(
-    logits_ptr, dlogits_ptr,
-    targets_ptr, temperature_ptr, advantages_ptr, weights_ptr, old_ptr, ref_ptr, rollout_ptr,
-    logprobs_ptr, entropy_ptr, shift_ptr, logsum_ptr,
-    row_stride, dlogits_stride, vocab_size, start, stop,
+@triton.jit
+def _dlogits(y, rate, offset, constant, by_logprob, softcap, SOFTCAP: tl.constexpr):
+    """p (constant + by_logprob log2 p), p = 2^(y rate + offset); through the soft cap where there is one."""
+    logprob = tl.maximum(tl.fma(y, rate, offset), _LOWEST, propagate_nan=tl.PropagateNan.ALL)
+    dlogit = _exp2(logprob) * tl.fma(logprob, by_logprob, constant)
+    if SOFTCAP:
+        dlogit *= 1 - (y / softcap) * (y / softcap)
+    return dlogit
+
+
+@triton.jit(
+    do_not_specialize=("start", "stop", "has_temperature", "has_entropy_slope"),
+    do_not_specialize_on_alignment=_PER_TOKEN,
+)
+def _gradient_rows_kernel(
+    logits_ptr, bias_ptr, dlogits_ptr,
+    targets_ptr, temperature_ptr, logprobs_ptr, entropy_ptr, shift_ptr, logsum_ptr, slope_ptr, entropy_slope_ptr,
+    advantages_ptr, weights_ptr, old_ptr, ref_ptr, rollout_ptr,
+    row_stride, dlogits_stride, vocab_size, start, stop, has_temperature, has_entropy_slope, softcap,
     clip_low, clip_high, dual_clip, kl_coef, entropy_coef, rollout_cap,
-    HAS_TEMPERATURE: tl.constexpr, HAS_OLD: tl.constexpr, WITH_GRADIENT: tl.constexpr,
+    HAS_BIAS: tl.constexpr, SOFTCAP: tl.constexpr, HAS_OLD: tl.constexpr,
     KIND: tl.constexpr, DUAL_CLIP: tl.constexpr, CORRECTION: tl.constexpr, KL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One row: its statistics and, WITH_GRADIENT, what a token-level objective makes of them."""
-    row = tl.program_id(0)
-    token = start + row
-    row_ptr = logits_ptr + row.to(tl.int64) * row_stride
-    target = tl.load(targets_ptr + token, mask=token < stop, other=_IGNORE)
-    inverse_temperature, shift, logsum, entropy = 1.0, 0.0, 0.0, 0.0
-    slope, entropy_slope = 0.0, 0.0
-    if target != _IGNORE:
-        if HAS_TEMPERATURE:
-            inverse_temperature = 1 / tl.load(temperature_ptr + token)
-        shift, logsum, entropy = _row_statistics(row_ptr, inverse_temperature, vocab_size, BLOCK)
-        # outside the vocabulary nothing is read: logprob, and so the loss, is NaN
-        known = (target >= 0) & (target < vocab_size)
-        picked = tl.load(row_ptr + target, mask=known, other=float("nan")) * inverse_temperature
-        logprob = (picked - shift) - logsum
-        tl.store(logprobs_ptr + token, logprob)
-        tl.store(entropy_ptr + token, entropy)
-        tl.store(shift_ptr + token, shift)
-        tl.store(logsum_ptr + token, logsum)
-        if WITH_GRADIENT:
-            weight = tl.load(weights_ptr + token)
-            old, ref, rollout = logprob, logprob, logprob
-            if HAS_OLD:
-                old = tl.load(old_ptr + token)
-            if KL != "none":
-                ref = tl.load(ref_ptr + token)
-            if CORRECTION != "none":
-                rollout = tl.load(rollout_ptr + token)
-            slope = _policy_slope(
-                logprob, tl.load(advantages_ptr + token), weight, old, ref, rollout,
-                clip_low, clip_high, dual_clip, kl_coef, rollout_cap, KIND, DUAL_CLIP, CORRECTION, KL,
-            )  # fmt: skip
-            entropy_slope = -entropy_coef * weight
-    if WITH_GRADIENT:
-        _write_gradient(
-            row_ptr, dlogits_ptr + row.to(tl.int64) * dlogits_stride, target, inverse_temperature,
-            shift, logsum, entropy, slope, entropy_slope, vocab_size, BLOCK,
-        )  # fmt: skip
+    """One row of dL/dlogits from its statistics, or zeros; the slopes are those of row 0 on (KIND "given") or a
+    token-level objective's.
 
-
-@triton.jit(do_not_specialize=("start", "stop"), do_not_specialize_on_alignment=_PER_TOKEN)
-def _gradient_rows_kernel(
-    logits_ptr, dlogits_ptr,
-    targets_ptr, temperature_ptr, entropy_ptr, shift_ptr, logsum_ptr, slope_ptr, entropy_slope_ptr,
-    row_stride, dlogits_stride, vocab_size, start, stop,
-    HAS_TEMPERATURE: tl.constexpr, HAS_ENTROPY_SLOPE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One row of dL/dlogits from statistics made before and slopes given; the slopes are those of row 0 on."""
+    dL/dz = slope (1[v = target] - p) - entropy_slope p (log p + entropy)
+    """
     row = tl.program_id(0)
     token = start + row
     target = tl.load(targets_ptr + token, mask=token < stop, other=_IGNORE)
     scored = target != _IGNORE
-    inverse_temperature, entropy_slope = 1.0, 0.0
-    if HAS_TEMPERATURE:
-        inverse_temperature = 1 / tl.load(temperature_ptr + token, mask=scored, other=1.0)
-    if HAS_ENTROPY_SLOPE:
-        entropy_slope = tl.load(entropy_slope_ptr + row, mask=scored, other=0.0)
-    slope = tl.load(slope_ptr + row, mask=scored, other=0.0)
-    slope = tl.where(scored & ((target < 0) | (target >= vocab_size)), float("nan"), slope)
-    _write_gradient(
-        logits_ptr + row.to(tl.int64) * row_stride, dlogits_ptr + row.to(tl.int64) * dlogits_stride,
-        target, inverse_temperature,
-        tl.load(shift_ptr + token, mask=scored, other=0.0), tl.load(logsum_ptr + token, mask=scored, other=0.0),
-        tl.load(entropy_ptr + token, mask=scored, other=0.0), slope, entropy_slope, vocab_size, BLOCK,
-    )  # fmt: skip
+    temperature = tl.load(temperature_ptr + token, mask=scored & (has_temperature != 0), other=1.0)
+    entropy = tl.load(entropy_ptr + token, mask=scored, other=0.0)
+    if KIND == "given":
+        slope = tl.load(slope_ptr + row, mask=scored, other=0.0)
+        entropy_slope = tl.load(entropy_slope_ptr + row, mask=scored & (has_entropy_slope != 0), other=0.0)
+        outside = ((target < 0) & (target != _ELSEWHERE)) | (target >= vocab_size)
+        slope = tl.where(scored & outside, float("nan"), slope)
+    else:
+        logprob = tl.load(logprobs_ptr + token, mask=scored, other=0.0)
+        weight = tl.load(weights_ptr + token, mask=scored, other=0.0)
+        old, ref, rollout = logprob, logprob, logprob
+        if HAS_OLD:
+            old = tl.load(old_ptr + token, mask=scored, other=0.0)
+        if KL != "none":
+            ref = tl.load(ref_ptr + token, mask=scored, other=0.0)
+        if CORRECTION != "none":
+            rollout = tl.load(rollout_ptr + token, mask=scored, other=0.0)
+        slope = _policy_slope(
+            logprob, tl.load(advantages_ptr + token, mask=scored, other=0.0), weight, old, ref, rollout,
+            clip_low, clip_high, dual_clip, kl_coef, rollout_cap, KIND, DUAL_CLIP, CORRECTION, KL,
+        )  # fmt: skip
+        entropy_slope = -entropy_coef * weight
+    slope /= temperature
+    entropy_slope /= temperature
+    rate = _LOG2_E / temperature
+    shift = tl.load(shift_ptr + token, mask=scored, other=0.0)
+    offset = -(shift + tl.load(logsum_ptr + token, mask=scored, other=0.0)) * _LOG2_E
+    constant = -(slope + entropy_slope * entropy)
+    by_logprob = -entropy_slope * _LN_2
+
+    row_ptr = logits_ptr + row.to(tl.int64) * row_stride
+    dlogits_ptr += row.to(tl.int64) * dlogits_stride
+    columns = tl.arange(0, BLOCK)
+    whole = vocab_size // BLOCK * BLOCK
+    element = dlogits_ptr.dtype.element_ty
+    if (slope != 0) | (entropy_slope != 0):
+        known = (target >= 0) & (target < vocab_size)
+        picked = tl.load(row_ptr + target, mask=known, other=0.0)
+        if HAS_BIAS:
+            picked += tl.load(bias_ptr + target, mask=known, other=0.0)
+        if SOFTCAP:
+            picked = _capped(picked, softcap)
+        tl.debug_barrier()  # every warp has read the target's logit before any writes over it
+        # 16-bit gradients lie over the first half of the row: element i over the fp32 logit i // 2. The barrier in the
+        # loop keeps a fast warp from writing over what a slow one of this or an earlier block has yet to read; what
+        # later blocks read lies further on.
+        for first in range(0, whole, BLOCK):
+            index = first + columns
+            y = _load(row_ptr, bias_ptr, index, vocab_size, softcap, False, HAS_BIAS, SOFTCAP)
+            dlogit = _dlogits(y, rate, offset, constant, by_logprob, softcap, SOFTCAP)
+            tl.debug_barrier()
+            tl.store(dlogits_ptr + index, dlogit.to(element))
+        if whole < vocab_size:
+            index = whole + columns
+            y = _load(row_ptr, bias_ptr, index, vocab_size, softcap, True, HAS_BIAS, SOFTCAP)
+            dlogit = _dlogits(y, rate, offset, constant, by_logprob, softcap, SOFTCAP)
+            tl.debug_barrier()
+            tl.store(dlogits_ptr + index, dlogit.to(element), mask=index < vocab_size)
+        tl.debug_barrier()  # the target's gradient comes last, over what the loop has stored there
+        by_target = slope
+        if SOFTCAP:
+            by_target *= 1 - (picked / softcap) * (picked / softcap)
+        dlogit = by_target + _dlogits(picked, rate, offset, constant, by_logprob, softcap, SOFTCAP)
+        tl.store(dlogits_ptr + target, dlogit.to(element), mask=known)
+    else:
+        for first in range(0, vocab_size, BLOCK):
+            index = first + columns
+            tl.store(dlogits_ptr + index, tl.zeros((BLOCK,), element), mask=index < vocab_size)
 
 
 def in_place(logits: Tensor, dtype: torch.dtype) -> Tensor:
@@ -205,50 +287,70 @@ def in_place(logits: Tensor, dtype: torch.dtype) -> Tensor:
     return logits.view(dtype)[:, : logits.shape[1]]
 
 
-def _launch_policy(
+def _head_arguments(tokens: Tokens) -> dict[str, Any]:
+    """What both kernels are told about bias, soft cap and temperature; absent ones get a pointer that is not read."""
+    absent = tokens.logprobs
+    return {
+        "bias_ptr": absent if tokens.bias is None else tokens.bias,
+        "temperature_ptr": absent if tokens.temperature is None else tokens.temperature,
+        "has_temperature": int(tokens.temperature is not None),
+        "softcap": float(tokens.softcap or 0.0),
+        "HAS_BIAS": tokens.bias is not None,
+        "SOFTCAP": tokens.softcap is not None,
+        "BLOCK": _BLOCK,
+        "num_warps": _WARPS,
+    }
+
+
+@on_its_device
+def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
+    _statistics_rows_kernel[(len(logits),)](
+        logits_ptr=logits, targets_ptr=tokens.targets,
+        logprobs_ptr=tokens.logprobs, entropy_ptr=tokens.entropy, shift_ptr=tokens.shift, logsum_ptr=tokens.logsum,
+        row_stride=logits.stride(0), vocab_size=logits.shape[1], start=start, stop=stop,
+        **_head_arguments(tokens),
+    )  # fmt: skip
+
+
+def _launch_gradient(
     logits: Tensor,
     tokens: Tokens,
     start: int,
     stop: int,
+    dtype: torch.dtype,
+    slopes: tuple[Tensor, Tensor | None] | None,
     inputs: TokenInputs | None,
     objective: PolicyObjective,
-    dtype: torch.dtype,
 ) -> Tensor:
     dlogits, absent = in_place(logits, dtype), tokens.logprobs
-    token_inputs = [absent] * 5
+    slope, entropy_slope = (None, None) if slopes is None else slopes
+    given = [None] * 5
     if inputs is not None:
         optional = (inputs.old_logprobs, inputs.ref_logprobs, inputs.rollout_logprobs)
-        token_inputs = [inputs.advantages, inputs.weights, *(absent if x is None else x for x in optional)]
-    # Without fused multiply-adds every variant of the kernel rounds its statistics alike: log-probs made here and by
-    # the variant without a gradient are the same bits, and a first update's ratio is exactly 1.
-    _policy_rows_kernel[(len(logits),)](
-        logits, dlogits,
-        tokens.targets, absent if tokens.temperature is None else tokens.temperature, *token_inputs,
-        tokens.logprobs, tokens.entropy, tokens.shift, tokens.logsum,
-        logits.stride(0), dlogits.stride(0), logits.shape[1], start, stop,
-        float(objective.clip_low), float(objective.clip_high), float(objective.dual_clip or 0.0),
-        float(objective.kl_coef), float(objective.entropy_coef), float(objective.rollout_cap),
-        HAS_TEMPERATURE=tokens.temperature is not None,
+        given = [inputs.advantages, inputs.weights, *optional]
+    names = ("slope_ptr", "entropy_slope_ptr", "advantages_ptr", "weights_ptr", "old_ptr", "ref_ptr", "rollout_ptr")
+    per_token = zip(names, (slope, entropy_slope, *given), strict=True)
+    _gradient_rows_kernel[(len(logits),)](
+        logits_ptr=logits, dlogits_ptr=dlogits, targets_ptr=tokens.targets,
+        logprobs_ptr=tokens.logprobs, entropy_ptr=tokens.entropy, shift_ptr=tokens.shift, logsum_ptr=tokens.logsum,
+        **{name: absent if value is None else value.contiguous() for name, value in per_token},
+        row_stride=logits.stride(0), dlogits_stride=dlogits.stride(0), vocab_size=logits.shape[1],
+        start=start, stop=stop, has_entropy_slope=int(entropy_slope is not None),
+        clip_low=float(objective.clip_low), clip_high=float(objective.clip_high),
+        dual_clip=float(objective.dual_clip or 0.0), kl_coef=float(objective.kl_coef),
+        entropy_coef=float(objective.entropy_coef), rollout_cap=float(objective.rollout_cap),
         HAS_OLD=inputs is not None and inputs.old_logprobs is not None,
-        WITH_GRADIENT=inputs is not None,
-        KIND=objective.kind,
+        KIND="given" if inputs is None else objective.kind,
         DUAL_CLIP=objective.dual_clip is not None,
         CORRECTION=objective.rollout_correction or "none",
         KL=objective.kl_estimator if objective.kl_coef else "none",
-        BLOCK=_BLOCK,
-        num_warps=_WARPS,
-        enable_fp_fusion=False,
+        **_head_arguments(tokens),
     )  # fmt: skip
     return dlogits
 
 
 @on_its_device
-def statistics(logits: Tensor, tokens: Tokens, start: int, stop: int) -> None:
-    _launch_policy(logits, tokens, start, stop, None, PolicyObjective(), logits.dtype)
-
-
-@on_its_device
-def policy(
+def policy_gradient(
     logits: Tensor,
     tokens: Tokens,
     start: int,
@@ -257,7 +359,7 @@ def policy(
     objective: PolicyObjective,
     dtype: torch.dtype,
 ) -> Tensor:
-    return _launch_policy(logits, tokens, start, stop, inputs, objective, dtype)
+    return _launch_gradient(logits, tokens, start, stop, dtype, None, inputs, objective)
 
 
 @on_its_device
@@ -270,16 +372,4 @@ def gradient(
     entropy_slope: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    dlogits, slope = in_place(logits, dtype), slope.contiguous()
-    entropy_slope = None if entropy_slope is None else entropy_slope.contiguous()
-    _gradient_rows_kernel[(len(logits),)](
-        logits, dlogits,
-        tokens.targets, tokens.logprobs if tokens.temperature is None else tokens.temperature,
-        tokens.entropy, tokens.shift, tokens.logsum, slope, slope if entropy_slope is None else entropy_slope,
-        logits.stride(0), dlogits.stride(0), logits.shape[1], start, stop,
-        HAS_TEMPERATURE=tokens.temperature is not None,
-        HAS_ENTROPY_SLOPE=entropy_slope is not None,
-        BLOCK=_BLOCK,
-        num_warps=_WARPS,
-    )  # fmt: skip
-    return dlogits
+    return _launch_gradient(logits, tokens, start, stop, dtype, (slope, entropy_slope), None, PolicyObjective())

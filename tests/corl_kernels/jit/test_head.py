@@ -14,8 +14,6 @@ from corl_kernels import (
     linear_kl,
     linear_logprobs,
     linear_policy_loss,
-    logprobs,
-    policy_loss,
 )
 from corl_kernels.cross_entropy import linear_cross_entropy_reference
 from corl_kernels.jit import kl_rows, policy_rows
@@ -28,12 +26,11 @@ H, V = 8, 37
 
 @pytest.fixture(autouse=True)
 def on_the_device(monkeypatch):
-    for module in (logprobs, policy_loss):
-        monkeypatch.setattr(module, "row_functions", lambda hidden: policy_rows)
+    monkeypatch.setattr(chunks, "row_functions", lambda hidden: policy_rows)
     monkeypatch.setattr(kl, "_row_functions", lambda hidden: kl_rows)
     for module in (policy_rows, kl_rows):
         monkeypatch.setattr(module, "_BLOCK", 64)
-    for name in ("ROWS_CPU", "ROWS_CUDA"):
+    for name in ("ROWS_CPU", "ROWS_CUDA", "STEP_CPU", "STEP_CUDA"):
         monkeypatch.setattr(chunks, name, 16)
 
 
@@ -128,6 +125,18 @@ def test_no_variant_more_as_the_number_of_tokens_varies(device, launches, kind):
         assert launches
         seen.append(set(launches))
     assert set.union(*seen) == seen[0]
+
+
+def test_one_kernel_makes_the_statistics_of_every_op(device, launches):
+    """Whatever the objective, log-probs come from one compiled variant, so that they have the same bits everywhere."""
+    batch = make(45, device)
+    for kind in ("reinforce", "grpo", "gspo", "cispo"):
+        objective = PolicyObjective(kind, kl_coef=0.1, entropy_coef=0.1, rollout_correction="mask")
+        linear_policy_loss(**batch, objective=objective).loss.backward()
+    linear_logprobs(batch["hidden"], batch["weight"], batch["targets"]).logprobs.sum().backward()
+    statistics = [launch for launch in launches if launch.kernel.endswith("._statistics_rows_kernel")]
+    assert len(statistics) > 5
+    assert len(set(statistics)) == 1
 
 
 def test_two_runs_are_bitwise_equal(device):

@@ -1,9 +1,12 @@
 """The row kernels, launched on a GPU or under the interpreter, against full logits and autograd in fp64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from corl_kernels import PolicyObjective
+from corl_kernels.checks import ELSEWHERE
 from corl_kernels.jit import policy_rows
 from corl_kernels.objective import TokenInputs, token_terms
 from corl_kernels.policy_loss import linear_policy_loss_reference
@@ -28,7 +31,7 @@ def small_block(monkeypatch):
     monkeypatch.setattr(policy_rows, "_BLOCK", 16)
 
 
-def make(device, *, per_token_temperature=True, peak=4.0, dtype=torch.float32):
+def make(device, *, per_token_temperature=True, peak=4.0, bias=None, softcap=None):
     """A chunk of logits with garbage below its tokens, the tokens' inputs, and sequences that cut them in two."""
     gen = torch.Generator().manual_seed(0)
 
@@ -52,8 +55,16 @@ def make(device, *, per_token_temperature=True, peak=4.0, dtype=torch.float32):
     inputs = [advantages, weights, old, old + 0.5 * randn(STOP + 2), old + 0.5 * randn(STOP + 2)]
     padded = torch.full((C, 64), float("nan"), device=device)[:, :V]
     padded.copy_(logits)
-    tokens = make_tokens(targets.to(device), None if temperature is None else temperature.to(device), torch.float32)
+    tokens = make_tokens(
+        targets.to(device), None if temperature is None else temperature.to(device), bias, softcap, torch.float32
+    )
     return padded, tokens, TokenInputs(*(x.to(device) for x in inputs))
+
+
+def policy(logits, tokens, start, stop, inputs, objective, dtype):
+    """The statistics, then dlogits [C, V] of a token-level objective: two launches."""
+    policy_rows.statistics(logits, tokens, start, stop)
+    return policy_rows.policy_gradient(logits, tokens, start, stop, inputs, objective, dtype)
 
 
 def reference(logits, tokens, inputs, objective, cu_seqlens):
@@ -68,14 +79,15 @@ def reference(logits, tokens, inputs, objective, cu_seqlens):
         rows, torch.eye(V, dtype=torch.float64), tokens.targets[part].cpu(), advantages, weights, objective=objective,
         old_logprobs=old, ref_logprobs=ref, rollout_logprobs=rollout, cu_seqlens=cu_seqlens,
         temperature=1.0 if tokens.temperature is None else tokens.temperature[part].double().cpu(),
+        bias=None if tokens.bias is None else tokens.bias.double().cpu(), softcap=tokens.softcap,
     )  # fmt: skip
     return logprobs, entropy, torch.autograd.grad(loss, rows)[0]
 
 
 def launch(logits, tokens, inputs, objective, cu_seqlens, dtype=torch.float32):
-    """dlogits [C, V] by the kernels alone: one launch, or for sequence-level objectives two around the slopes."""
+    """dlogits [C, V] by the kernels alone, for sequence-level objectives with the slopes given."""
     if not objective.sequence_level:
-        return policy_rows.policy(logits, tokens, START, STOP, inputs, objective, dtype)
+        return policy(logits, tokens, START, STOP, inputs, objective, dtype)
     policy_rows.statistics(logits, tokens, START, STOP)
     part = slice(START, STOP)
     run = inputs.slice(START, STOP)
@@ -130,11 +142,38 @@ def test_several_blocks_a_row(device, kind, own):
     assert_matches(dlogits[: STOP - START], want[2])
 
 
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("block", [16, 64])
+def test_bias_and_softcap(device, monkeypatch, block, biased, softcap):
+    monkeypatch.setattr(policy_rows, "_BLOCK", block)
+    bias = torch.linspace(-2, 3, V, device=device) if biased else None
+    logits, tokens, inputs = make(device, bias=bias, softcap=softcap)
+    objective = PolicyObjective("grpo", entropy_coef=0.1, clip_low=9, clip_high=9)
+    want = reference(logits, tokens, inputs, objective, None)
+    dlogits = launch(logits, tokens, inputs, objective, None)
+    for have, expected in zip((tokens.logprobs[START:STOP], tokens.entropy[START:STOP], dlogits), want, strict=True):
+        assert_matches(have[: STOP - START], expected)
+
+
+def test_a_target_another_rank_holds_gets_no_gradient_here(device):
+    logits, tokens, _ = make(device)
+    policy_rows.statistics(logits, tokens, START, STOP)
+    elsewhere, ones = replace(tokens, targets=tokens.targets.clone()), torch.ones(STOP - START, device=device)
+    elsewhere.targets[START] = ELSEWHERE
+    here, there = (
+        policy_rows.gradient(logits.clone(), t, START, STOP, ones, None, torch.float32) for t in (tokens, elsewhere)
+    )
+    target = int(tokens.targets[START])
+    here[0, target] -= 1 / tokens.temperature[START]
+    torch.testing.assert_close(there, here)
+
+
 def test_logprobs_have_the_same_bits_with_and_without_gradient(device):
     logits, tokens, inputs = make(device, peak=12.0)
     _, again, _ = make(device)
     policy_rows.statistics(logits, again, START, STOP)
-    policy_rows.policy(logits, tokens, START, STOP, inputs, PolicyObjective("grpo", entropy_coef=0.1), logits.dtype)
+    policy(logits, tokens, START, STOP, inputs, PolicyObjective("grpo", entropy_coef=0.1), logits.dtype)
     assert torch.equal(tokens.logprobs, again.logprobs)
     assert torch.equal(tokens.entropy, again.entropy)
 
@@ -179,7 +218,7 @@ def test_targets_outside_the_vocabulary_are_nan_and_read_nothing(device):
     tokens.targets[START] = V
     tokens.targets[START + 2] = -7
     clean = logits.clone()
-    dlogits = policy_rows.policy(logits, tokens, START, STOP, inputs, PolicyObjective("grpo"), logits.dtype)
+    dlogits = policy(logits, tokens, START, STOP, inputs, PolicyObjective("grpo"), logits.dtype)
     assert tokens.logprobs[[START, START + 2]].isnan().all()
     assert tokens.logprobs[START + 4 : STOP].isfinite().all()
     given = policy_rows.gradient(clean, tokens, START, STOP, torch.ones(STOP - START, device=device), None, clean.dtype)
@@ -195,9 +234,7 @@ def test_extreme_rows(device):
     logits[0, tokens.targets[START]] = 3e4
     logits[2, 5] = float("nan")
     want = reference(logits.clone(), tokens, inputs, PolicyObjective("grpo"), None)
-    dlogits = policy_rows.policy(
-        logits, tokens, START, STOP, inputs, PolicyObjective("grpo", entropy_coef=0.1), logits.dtype
-    )
+    dlogits = policy(logits, tokens, START, STOP, inputs, PolicyObjective("grpo", entropy_coef=0.1), logits.dtype)
     assert tokens.logprobs[START] == 0
     assert tokens.entropy[START] == 0
     assert tokens.logprobs[START + 2].isnan()
@@ -216,9 +253,9 @@ def test_rows_further_apart_than_two_to_the_31(device):
     near = rows.to(device)
     results = []
     for logits in (far, near):
-        tokens = make_tokens(torch.tensor([V - 1, 4], device=device), None, torch.float32)
+        tokens = make_tokens(torch.tensor([V - 1, 4], device=device), None, None, None, torch.float32)
         inputs = TokenInputs(*(torch.ones(2, device=device) for _ in range(2)), None, None, None)
-        dlogits = policy_rows.policy(logits, tokens, 0, 2, inputs, PolicyObjective(entropy_coef=0.1), torch.float32)
+        dlogits = policy(logits, tokens, 0, 2, inputs, PolicyObjective(entropy_coef=0.1), torch.float32)
         results.append((dlogits.clone(), tokens.logprobs, tokens.entropy))
     for have, want in zip(*results, strict=True):
         assert torch.equal(have, want)
@@ -231,14 +268,15 @@ def test_gradients_in_place_are_those_beside_it_a_thousand_times(monkeypatch):
     rows, vocab = 264, 151_936
     gen = torch.Generator(device="cuda").manual_seed(2)
     logits = 5 * torch.randn(rows, vocab, device="cuda", generator=gen)
-    tokens = make_tokens(torch.randint(0, vocab, (rows,), device="cuda", generator=gen), None, torch.float32)
+    targets = torch.randint(0, vocab, (rows,), device="cuda", generator=gen)
+    tokens = make_tokens(targets, None, None, None, torch.float32)
     inputs = TokenInputs(*(torch.randn(rows, device="cuda", generator=gen) for _ in range(2)), None, None, None)
     objective = PolicyObjective("grpo", entropy_coef=0.1)
-    want = policy_rows.policy(logits.clone(), tokens, 0, rows, inputs, objective, torch.float32).to(torch.bfloat16)
+    want = policy(logits.clone(), tokens, 0, rows, inputs, objective, torch.float32).to(torch.bfloat16)
     buffer = torch.empty_like(logits)
     wrong = torch.zeros((), dtype=torch.int64, device="cuda")
     for _ in range(1000):
         buffer.copy_(logits)
-        have = policy_rows.policy(buffer, tokens, 0, rows, inputs, objective, torch.bfloat16)
+        have = policy(buffer, tokens, 0, rows, inputs, objective, torch.bfloat16)
         wrong += (have != want).sum()
     assert wrong == 0
