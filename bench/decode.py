@@ -13,32 +13,60 @@ from torch import Tensor
 from bench.contest import Case, Contender, Row, hold, missing
 from bench.inputs import MODELS, ModelShape
 from bench.roofline import Peaks
-from corl_kernels import paged_attention_decode, qk_norm_rope, sample_tokens, store_kv
+from corl_kernels import add_rms_norm, paged_attention_decode, qk_norm_rope, sample_tokens, store_kv, swiglu
+from corl_kernels.norm import torch_rms_norm
 
 # B rows, V vocabulary, L positions of context, T tokens, Hq query heads, Hkv key heads, D head dim, M pages of a row
 _PAGE = 256  # the engine's; flash-attn takes multiples of 256 only
 _TEMPERATURE, _TOP_K, _TOP_P = 0.8, 50, 0.95
+_WIDE = 128  # pages of a table for 32,768 positions, most of them unused: what a graph for all lengths would launch
+WIDE_TABLE = f"corl, a table of {_WIDE} pages"
+OPS = ("paged_attention_decode", "sample_tokens", "qk_norm_rope", "store_kv", "add_rms_norm", "swiglu")
 
 
 def suite(
-    device: torch.device, peaks: Peaks, *, models: Sequence[str], repeats: int, quick: bool
+    device: torch.device,
+    peaks: Peaks,
+    *,
+    models: Sequence[str],
+    repeats: int,
+    quick: bool = False,
+    ops: Sequence[str] = OPS,
+    compiled: bool = True,
+    batches: Sequence[int] = (),
+    contexts: Sequence[int] = (),
 ) -> Iterator[list[Row]]:
-    """One list of rows for every op, model and size; bf16 (logits fp32) on a GPU, fp32 on a CPU."""
+    """One list of rows for every op, model and size; bf16 (logits fp32) on a GPU, fp32 on a CPU.
+
+    ops                of OPS, those that are measured, with their backward where they have one
+    compiled           with the contenders that torch.compile makes
+    batches, contexts  numbers of rows and positions of attention; without them, those that suit the device
+    """
     on_gpu = device.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    batches, contexts = ((1, 16, 64, 256), (512, 4096, 16384)) if on_gpu else ((1, 8), (512,))
+    usual, lengths = ((1, 16, 64, 256), (512, 4096, 16384)) if on_gpu else ((1, 8), (512,))
     sampled, packed = ((64, 256), (256, 32768)) if on_gpu else ((8,), (512,))
     if quick:
-        batches, contexts, sampled, packed = batches[1:2], contexts[:1], sampled[:1], packed[:1]
+        usual, lengths, sampled, packed = usual[1:2], lengths[:1], sampled[:1], packed[:1]
+    batches, contexts = batches or usual, contexts or lengths
+    by_tokens = {
+        "qk_norm_rope": norm_and_rotation, "store_kv": cache_writes, "add_rms_norm": residual_norms,
+        "swiglu": gates,
+    }  # fmt: skip
     for model in models:
         shape = MODELS[model]
         torch.compiler.reset()
         attention = [({"B": rows, "L": length}, paged_attention) for rows in batches for length in contexts]
         sampling = [({"B": rows, "V": shape.vocab}, sampling_rivals) for rows in sampled]
-        tokens = [({"T": count}, op) for count in packed for op in (norm_and_rotation, cache_writes)]
-        for sizes, rivals in attention + sampling + tokens:
+        tokens = [({"T": count}, rivals) for count in packed for op, rivals in by_tokens.items() if op in ops]
+        chosen = attention * ("paged_attention_decode" in ops) + sampling * ("sample_tokens" in ops) + tokens
+        for sizes, rivals in chosen:
             name = "float32" if rivals is sampling_rivals else str(dtype).removeprefix("torch.")
-            entries = rivals(shape, *sizes.values(), device=device, dtype=dtype)
+            entries = [
+                entry
+                for entry in rivals(shape, *sizes.values(), device=device, dtype=dtype)
+                if compiled or "torch.compile" not in entry.name
+            ]
             yield hold(Case("decode", model, name, sizes), entries, device, peaks, repeats=repeats)
 
 
@@ -70,8 +98,10 @@ def paged_attention(
         "graph": True,
     }
 
-    def ours() -> Tensor:
-        return paged_attention_decode(q, k_cache, v_cache, table, lengths, scale=scale)
+    wide = F.pad(table, (0, max(0, _WIDE - pages)))
+
+    def ours(pages_of: Tensor = table) -> Tensor:
+        return paged_attention_decode(q, k_cache, v_cache, pages_of, lengths, scale=scale)
 
     def flash() -> Any:
         from flash_attn import flash_attn_with_kvcache
@@ -90,6 +120,7 @@ def paged_attention(
     op = "paged_attention_decode"
     return [
         Contender(op, "corl paged_attention_decode", ours, **work),
+        Contender(op, WIDE_TABLE, lambda: ours(wide), **work),
         Contender(op, "flash-attn with_kvcache", flash, peer=True, skipped=no_flash, **work),
         Contender(op, "torch SDPA, keys gathered before", sdpa, peer=True, **work),
         Contender(op, "torch gather and SDPA", gather_sdpa, peer=True, **work),
@@ -209,6 +240,84 @@ def norm_and_rotation(shape: ModelShape, tokens: int, *, device: torch.device, d
             Contender(training, "torch.compile, backward", trained(compiled), peer=True, **both),
         ]
     return entries
+
+
+def residual_norms(shape: ModelShape, tokens: int, *, device: torch.device, dtype: torch.dtype) -> list[Contender]:
+    """x + residual and its RMSNorm, as every layer needs it twice; forward, and forward with backward."""
+    x, residual = (torch.randn(tokens, shape.hidden, device=device).to(dtype).requires_grad_() for _ in range(2))
+    weight = torch.rand(shape.hidden, device=device).to(dtype).requires_grad_()
+
+    def eager(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        total = x + residual
+        return F.rms_norm(total, total.shape[-1:], weight, 1e-6), total
+
+    def written_out(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        total = x + residual
+        return torch_rms_norm(total, weight, 1e-6), total
+
+    def liger(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        from liger_kernel.ops.fused_add_rms_norm import LigerFusedAddRMSNormFunction
+
+        return LigerFusedAddRMSNormFunction.apply(x, residual, weight, 1e-6, 0.0, "llama", False)
+
+    # backward: the two gradients and the sum are read, one gradient is written
+    rivals = {
+        "corl add_rms_norm": lambda *args: add_rms_norm(*args, eps=1e-6),
+        "torch rms_norm": eager,
+        "torch ops, as transformers": written_out,
+        "liger FusedAddRMSNorm": liger,
+    }
+    if device.type == "cuda":
+        rivals["torch.compile of rms_norm"] = torch.compile(eager, dynamic=False)
+    return _with_backward("add_rms_norm", rivals, [x, residual, weight], 4.0 * x.nbytes, 4.0 * x.nbytes)
+
+
+def gates(shape: ModelShape, tokens: int, *, device: torch.device, dtype: torch.dtype) -> list[Contender]:
+    """silu(gate) * up of one projection's output; forward, and forward with backward."""
+    both = torch.randn(tokens, 2 * shape.intermediate, device=device).to(dtype).requires_grad_()
+
+    def eager(both: Tensor) -> Tensor:
+        gate, up = both.chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def liger(both: Tensor) -> Tensor:
+        from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+        return LigerSiLUMulFunction.apply(*both.chunk(2, dim=-1))
+
+    rivals = {"corl swiglu": swiglu, "torch ops": eager, "liger SiLUMul": liger}
+    if device.type == "cuda":
+        rivals["torch.compile of the ops"] = torch.compile(eager, dynamic=False)
+    return _with_backward("swiglu", rivals, [both], 1.5 * both.nbytes, 2.5 * both.nbytes)
+
+
+def _with_backward(
+    op: str, rivals: dict[str, Callable[..., Any]], leaves: list[Tensor], forward: float, backward: float
+) -> list[Contender]:
+    """Each rival without gradients and with those of all leaves; `forward` and `backward`: bytes that must move."""
+    on_gpu = leaves[0].is_cuda
+    entries = []
+    for name, function in rivals.items():
+        ours = name.startswith("corl")
+        skipped = None
+        if name.startswith("liger"):
+            skipped = missing("liger_kernel") or (None if on_gpu else "its Triton kernels need a GPU")
+
+        def scored(function: Callable[..., Any] = function) -> object:
+            with torch.no_grad():
+                return function(*leaves)
+
+        def trained(function: Callable[..., Any] = function) -> object:
+            results = function(*leaves)
+            results = [results] if isinstance(results, Tensor) else list(results)
+            return torch.autograd.grad(results, leaves, [x.detach() for x in results])
+
+        rival = {"peer": not ours, "skipped": skipped}
+        entries += [
+            Contender(op, name, scored, traffic=forward, graph=True, **rival),
+            Contender(f"{op} and backward", f"{name}, backward", trained, traffic=forward + backward, **rival),
+        ]
+    return sorted(entries, key=lambda entry: entry.op)
 
 
 def cache_writes(shape: ModelShape, tokens: int, *, device: torch.device, dtype: torch.dtype) -> list[Contender]:

@@ -10,13 +10,16 @@ from bench.accuracy import Truth, cross_entropy_truth, errors, policy_truth
 from bench.contest import PEER_ERRORS, Case, Contender, Row, hold, missing
 from bench.inputs import MODELS, HeadBatch, trained_like
 from bench.roofline import Peaks
-from corl_kernels import PolicyObjective, chunks, linear_cross_entropy, linear_logprobs, linear_policy_loss
-from corl_kernels.chunks import gemm
+from corl_kernels import PolicyObjective, linear_cross_entropy, linear_logprobs, linear_policy_loss
+from corl_kernels.chunks import chunk_rows, gemm
 
 # T tokens, H hidden, V vocabulary, C rows of a chunk, B sequences of L tokens
 WITH_ENTROPY, WITHOUT_ENTROPY = PolicyObjective("grpo", entropy_coef=0.01), PolicyObjective("grpo")
 OURS, LIGER = "corl linear_policy_loss", "liger FusedLinearGRPO, no entropy"
 GEMMS, GEMM = "three GEMMs alone", "one GEMM alone"
+OUTSIDERS_GEMMS, OUTSIDERS_GEMM = "three GEMMs, not chunked", "one GEMM, not chunked"
+MAIN_GRAD = f"{OURS}, grad_weight_out"
+OPS = ("policy", "cross_entropy", "logprobs")
 # Bytes of temporaries per logit: logits in bf16 and fp32, log-probabilities, probabilities, p log p, two gradients;
 # compiled, the logits, the log-probabilities and one gradient.
 _EAGER, _COMPILED, _EAGER_FORWARD = 28, 16, 18
@@ -40,23 +43,35 @@ class Way:
 
 
 def suite(
-    device: torch.device, peaks: Peaks, *, models: Sequence[str], tokens: Sequence[int], repeats: int
+    device: torch.device,
+    peaks: Peaks,
+    *,
+    models: Sequence[str],
+    tokens: Sequence[int],
+    repeats: int,
+    ops: Sequence[str] = OPS,
+    compiled: bool = True,
 ) -> Iterator[list[Row]]:
-    """One list of rows for every model and number of tokens; bf16 on a GPU, fp32 on a CPU."""
+    """One list of rows for every model and number of tokens; bf16 on a GPU, fp32 on a CPU.
+
+    ops       of OPS, those that are measured, beside the floors
+    compiled  with the contenders that torch.compile makes
+    """
     on_gpu = device.type == "cuda"
     dtype, length, sliced = (torch.bfloat16, 2048, 2048) if on_gpu else (torch.float32, 512, 256)
-    sliced = min(sliced, _chunk_rows(on_gpu), *tokens)
+    sliced = min(sliced, *tokens)  # one chunk of rows
+    wanted = [way for way in ways(device, compiled=compiled) if way.op in ops]
     for model in models:
         torch.compiler.reset()
         batch = trained_like(MODELS[model], max(tokens), length, device.type, dtype)
         print(f"{model}: {describe(batch)}", flush=True)
-        found = measure_errors(batch.take(sliced), ways(device))
+        found = measure_errors(batch.take(sliced), wanted)
         for count in tokens:
             torch.compiler.reset()  # or a new shape would count against the recompilations and end up in eager mode
             part = batch.take(count)
             shape = {"T": count, "H": part.hidden.shape[1], "V": len(part.weight)}
             case = Case("head", model, str(dtype).removeprefix("torch."), shape)
-            yield hold(case, contenders(part, ways(device)), device, peaks, repeats=repeats, errors=found)
+            yield hold(case, contenders(part, wanted), device, peaks, repeats=repeats, errors=found)
 
 
 def describe(batch: HeadBatch) -> str:
@@ -86,7 +101,7 @@ def full_logits_scores(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple
     return rows.gather(1, targets[:, None])[:, 0], -(rows.exp() * rows).sum(-1)
 
 
-def ways(device: torch.device) -> list[Way]:
+def ways(device: torch.device, *, compiled: bool = True) -> list[Way]:
     """Every way of doing a head op here, those that cannot run with their reason."""
     on_gpu = device.type == "cuda"
     liger = missing("liger_kernel")
@@ -96,27 +111,33 @@ def ways(device: torch.device) -> list[Way]:
     found = [
         Way("policy", OURS, _policy, entropy, peer=False),
         Way("policy", "torch eager, full logits", _eager(full_logits_loss), entropy, per_logit=_EAGER),
-        Way("policy", LIGER, _liger_policy(compiled=on_gpu), WITHOUT_ENTROPY, skipped=liger),
+        Way("policy", LIGER, _liger_policy(compiled=on_gpu and compiled), WITHOUT_ENTROPY, skipped=liger),
         Way("cross_entropy", "corl linear_cross_entropy", _cross_entropy, cross, peer=False),
         Way("cross_entropy", "liger FusedLinearCrossEntropy", _liger_cross_entropy, cross, skipped=triton_only),
         Way("cross_entropy", "torch linear_cross_entropy, chunked", _torch_cross_entropy, cross, skipped=torch_own),
         Way("logprobs", "corl linear_logprobs, entropy", _logprobs, entropy, peer=False),
         Way("logprobs", "torch eager, forward", _scores(full_logits_scores), entropy, per_logit=_EAGER_FORWARD),
     ]
-    if on_gpu:
+    if on_gpu and liger is None:
+        found.append(Way("policy", f"{LIGER}, TF32", _with_tf32(_liger_policy(compiled=compiled)), WITHOUT_ENTROPY))
+    if on_gpu and compiled:
         loss, scores = (torch.compile(function, dynamic=False) for function in (full_logits_loss, full_logits_scores))
         found += [
             Way("policy", "torch.compile, full logits", _eager(loss), entropy, per_logit=_COMPILED),
-            Way("policy", f"{LIGER}, TF32", _with_tf32(_liger_policy(compiled=True)), WITHOUT_ENTROPY, skipped=liger),
             Way("logprobs", "torch.compile, forward", _scores(scores), entropy, per_logit=_COMPILED),
         ]
     return found
 
 
 def _policy(batch: HeadBatch, grad_weight_out: Tensor | None = None) -> Tensor:
+    """With grad_weight_out as a trainer calls it, which knows that the loss is not scaled any more."""
     inputs = (batch.hidden, batch.weight, batch.targets, batch.advantages, batch.token_weights)
     result = linear_policy_loss(
-        *inputs, objective=WITH_ENTROPY, old_logprobs=batch.old_logprobs, grad_weight_out=grad_weight_out
+        *inputs,
+        objective=WITH_ENTROPY,
+        old_logprobs=batch.old_logprobs,
+        grad_weight_out=grad_weight_out,
+        grad_loss_is_one=grad_weight_out is not None,
     )
     result.loss.backward()
     return result.logprobs
@@ -197,13 +218,13 @@ def _torch_cross_entropy(batch: HeadBatch) -> None:
 class Gemms:
     """Logits, dX and dW with nothing between them, in the chunks and dtypes of corl_kernels.chunks: the floor.
 
-    dlogits are the cross-entropy's own, of the first chunk, and serve every chunk: a GEMM runs at another speed on
-    other numbers.
+    Exactly the batch's rows: the last chunk is as short as it comes. dlogits are the cross-entropy's own, of the first
+    chunk, and serve every chunk: a GEMM runs at another speed on other numbers.
     """
 
     def __init__(self, batch: HeadBatch):
         self.hidden, self.weight = batch.hidden.detach(), batch.weight.detach()
-        self.rows = min(_chunk_rows(self.hidden.is_cuda), len(self.hidden))
+        self.rows = min(chunk_rows(len(self.hidden), self.hidden.is_cuda), len(self.hidden))
         self.logits = self.hidden.new_empty(self.rows, len(self.weight), dtype=torch.float32)
         self.grad_hidden = torch.empty_like(self.hidden)
         self.grad_weight = torch.empty_like(self.weight, dtype=torch.float32)
@@ -226,8 +247,24 @@ class Gemms:
             gemm(self.dlogits[:count].t(), rows, self.grad_weight, accumulate=index > 0)
 
 
-def _chunk_rows(on_gpu: bool) -> int:
-    return chunks.ROWS_CUDA if on_gpu else chunks.ROWS_CPU
+class UnchunkedGemms:
+    """The same three products as anybody writes them: all rows at once, results in the inputs' dtype. The outsider's
+    floor: where ours is slower, a ratio to ours flatters."""
+
+    def __init__(self, gemms: Gemms):
+        self.hidden, self.weight = gemms.hidden, gemms.weight
+        self.logits = self.hidden.new_empty(len(self.hidden), len(self.weight))
+        repeats = -(-len(self.hidden) // len(gemms.dlogits))
+        self.dlogits = torch.cat([gemms.dlogits] * repeats)[: len(self.hidden)]
+        self.grad_hidden, self.grad_weight = torch.empty_like(self.hidden), torch.empty_like(self.weight)
+
+    def forward(self) -> None:
+        torch.mm(self.hidden, self.weight.t(), out=self.logits)
+
+    def run(self) -> None:
+        self.forward()
+        torch.mm(self.dlogits, self.weight, out=self.grad_hidden)
+        torch.mm(self.dlogits.t(), self.hidden, out=self.grad_weight)
 
 
 def contenders(batch: HeadBatch, found: Sequence[Way]) -> list[Contender]:
@@ -237,9 +274,12 @@ def contenders(batch: HeadBatch, found: Sequence[Way]) -> list[Contender]:
     three = {"flops": 3 * one["flops"], "traffic": 2 * one["traffic"]}
     grads = {"dX": batch.hidden.nbytes, "dW": batch.weight.nbytes}
     gemms = Gemms(batch)
+    whole = UnchunkedGemms(gemms)
     entries = [
         Contender("floor", GEMMS, gemms.run, own_buffers=True, **three),
         Contender("floor", GEMM, gemms.forward, own_buffers=True, **one),
+        Contender("floor", OUTSIDERS_GEMMS, whole.run, floor=GEMMS, own_buffers=True, **three),
+        Contender("floor", OUTSIDERS_GEMM, whole.forward, floor=GEMM, own_buffers=True, **one),
     ]
     for way in found:
         scoring = way.op == "logprobs"
@@ -255,11 +295,11 @@ def contenders(batch: HeadBatch, found: Sequence[Way]) -> list[Contender]:
             **(one if scoring else three),
         )
         entries.append(entry)
-    if batch.hidden.is_cuda:
+    if any(way.name == OURS for way in found):
         main_grad = torch.zeros_like(batch.weight, dtype=torch.float32)
-        name, run = f"{OURS}, grad_weight_out", lambda: _policy(batch, main_grad)
         grads = {"dX": batch.hidden.nbytes}
-        entries.append(Contender("policy", name, run, batch.clear, floor=GEMMS, gradients=grads, **three))
+        run = lambda: _policy(batch, main_grad)  # noqa: E731
+        entries.append(Contender("policy", MAIN_GRAD, run, batch.clear, floor=GEMMS, gradients=grads, **three))
     return entries
 
 

@@ -13,18 +13,23 @@ from corl_kernels import linear_logprobs
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
+    """Sizes of a decoder; `intermediate` of its MLP, `layers` of the whole, 0 where they play no part."""
+
     hidden: int
     vocab: int
     heads: int
     kv_heads: int
     head_dim: int
     qk_norm: bool
+    intermediate: int = 0
+    layers: int = 0
 
 
 MODELS = {
-    "qwen2.5-7b": ModelShape(3584, 152064, 28, 4, 128, qk_norm=False),
-    "qwen3-32b": ModelShape(5120, 151936, 64, 8, 128, qk_norm=True),
-    "small": ModelShape(512, 32000, 8, 2, 64, qk_norm=True),
+    "qwen2.5-7b": ModelShape(3584, 152064, 28, 4, 128, qk_norm=False, intermediate=18944, layers=28),
+    "qwen3-32b": ModelShape(5120, 151936, 64, 8, 128, qk_norm=True, intermediate=25600, layers=64),
+    "small": ModelShape(512, 32000, 8, 2, 64, qk_norm=True, intermediate=1408, layers=4),
+    "toy": ModelShape(64, 1009, 8, 2, 16, qk_norm=True, intermediate=176, layers=2),
 }
 _WEIGHT_STD, _NOISE_STD = 0.02, 2.0
 
@@ -45,14 +50,19 @@ class HeadBatch:
     sequence_length: int
 
     def take(self, tokens: int) -> "HeadBatch":
-        """The first tokens, whole sequences or a part of the first, weighted 1 / tokens, sharing the weight."""
-        cut = {name: getattr(self, name)[:tokens] for name in ("targets", "advantages", "old_logprobs")}
+        """The first tokens, in equal sequences no longer than here (one, if only short ones divide them), weighted
+        1 / tokens, sharing the weight."""
+        longest = min(self.sequence_length, tokens)
+        length = next(n for n in range(longest, 0, -1) if tokens % n == 0)
+        length = tokens if length < min(longest, 64) else length
         return replace(
             self,
             hidden=self.hidden.detach()[:tokens].requires_grad_(),
+            targets=self.targets[:tokens],
+            advantages=self.advantages[:tokens:length].repeat_interleave(length),
+            old_logprobs=self.old_logprobs[:tokens],
             token_weights=torch.full_like(self.token_weights[:tokens], 1 / tokens),
-            sequence_length=min(self.sequence_length, tokens),
-            **cut,
+            sequence_length=length,
         )
 
     def clear(self) -> None:

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_gpu = device.type == "cuda"
     first = 1 if options.quick else None
     models = options.models or (["qwen2.5-7b", "qwen3-32b"] if on_gpu else ["small"])[:first]
-    tokens = options.tokens or ([4096, 16384, 32768] if on_gpu else [256 if options.quick else 2048])[:first]
+    sizes = [4096, 5000, 12300, 16384, 32768] if on_gpu else [256] if options.quick else [1300, 2048]
+    tokens = options.tokens or sizes[:first]
     repeats = options.repeats or (3 if options.quick else 20 if on_gpu else 5)
     if not on_gpu:
         print("no GPU: CPU ratios only")
@@ -38,10 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{surroundings}\nroof: {peaks.tflops:.4g} TFLOP/s, {peaks.tbps:.3g} TB/s ({peaks.source})\n", flush=True)
 
     def contests() -> Iterator[list[Row]]:
-        if options.suite in ("head", "all"):
-            yield from head.suite(device, peaks, models=models, tokens=tokens, repeats=repeats)
-        if options.suite in ("decode", "all"):
-            yield from decode.suite(device, peaks, models=models, repeats=repeats, quick=options.quick)
+        same = {"models": models, "repeats": repeats, "compiled": not options.no_compile}
+        ops = [op for op in head.OPS if not options.ops or op in options.ops]
+        if options.suite in ("head", "all") and ops:
+            yield from head.suite(device, peaks, tokens=tokens, ops=ops, **same)
+        ops = [op for op in decode.OPS if not options.ops or op in options.ops]
+        if options.suite in ("decode", "all") and ops:
+            yield from decode.suite(device, peaks, quick=options.quick, ops=ops, **same)
 
     rows: list[Row] = []
     for found in contests():
@@ -83,7 +87,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.ops", description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=("head", "decode", "all"), default="all")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/ops.jsonl"), help="JSON lines, appended")
-    parser.add_argument("--tokens", type=int, nargs="+", help="numbers of tokens for the head (4096 16384 32768)")
+    parser.add_argument("--ops", choices=(*head.OPS, *decode.OPS), nargs="+", help="these alone, beside their floors")
+    parser.add_argument("--no-compile", action="store_true", help="without what torch.compile makes: no minutes of it")
+    parser.add_argument("--tokens", type=int, nargs="+", help="numbers of tokens for the head (4096 to 32768)")
     parser.add_argument("--models", choices=tuple(MODELS), nargs="+", help="whose shapes (both Qwens; on a CPU: small)")
     parser.add_argument("--repeats", type=int, help="samples of each contender, at least (20; on a CPU 5)")
     parser.add_argument("--quick", action="store_true", help="one model, the smallest shapes, 3 samples")

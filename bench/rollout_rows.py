@@ -9,7 +9,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from bench.rollout_rivals import Generated
-from bench.roofline import pyplot
+from bench.roofline import plotter
 from bench.timing import Timing
 
 Run = Callable[[], Generated | None]
@@ -106,6 +106,7 @@ def append(rows: Sequence[Row], surroundings: Mapping[str, Any], path: Path) -> 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write the picture: output tokens a second of every row that made some, with its 20th and 80th percentile."""
     making = [row for row in rows if row.tokens]
+    pyplot = plotter()
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.35 * len(making)), layout="constrained")
     rates = [row.rate for row in making]
     spread = [

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import torch
 
 from bench.timing import cuda_clock, wall_clock
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,19 @@ class Point:
     tflops: float
 
 
+def plotter() -> Any:
+    """matplotlib's pyplot without a display, imported where something is drawn: measuring does without it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def draw(points: Sequence[Point], peaks: Peaks, title: str, path: Path) -> None:
     """Write the picture: the roof, and every point, one colour per label."""
+    pyplot = plotter()
     figure, axes = pyplot.subplots(figsize=(11, 6), layout="constrained")
     knee = peaks.tflops / peaks.tbps
     reach = [point.intensity for point in points] + [knee]

@@ -5,7 +5,7 @@ from bench import decode
 from bench.inputs import MODELS, ModelShape
 
 CPU = torch.device("cpu")
-TINY = ModelShape(hidden=32, vocab=307, heads=4, kv_heads=2, head_dim=8, qk_norm=True)
+TINY = ModelShape(hidden=32, vocab=307, heads=4, kv_heads=2, head_dim=8, qk_norm=True, intermediate=48)
 PLACE = {"device": CPU, "dtype": torch.float32}
 
 
@@ -18,6 +18,7 @@ def test_attention_rivals_compute_what_ours_does():
     wanted = entries["corl paged_attention_decode"].run()
     for name in ("torch SDPA, keys gathered before", "torch gather and SDPA"):
         torch.testing.assert_close(entries[name].run().flatten(1, 2), wanted)
+    torch.testing.assert_close(entries[decode.WIDE_TABLE].run(), wanted)
     assert entries["flash-attn with_kvcache"].skipped
     assert all(entry.traffic == 4 * (2 * 3 * 300 * 2 * 8 + 2 * 3 * 4 * 8) for entry in entries.values())
 
@@ -59,13 +60,36 @@ def test_cache_writes_agree():
         assert torch.equal(mine, wanted)
 
 
-def test_the_suite_runs_every_op(monkeypatch):
+@pytest.mark.parametrize("rivals", [decode.residual_norms, decode.gates])
+def test_norm_and_gate_rivals_agree_forward_and_backward(rivals):
+    entries = rivals(TINY, 5, **PLACE)
+    by_op = {}
+    for entry in entries:
+        if entry.skipped is None:
+            found = entry.run()
+            by_op.setdefault(entry.op, []).append([found] if isinstance(found, torch.Tensor) else list(found))
+    assert len(by_op) == 2 and all(len(results) >= 2 for results in by_op.values())
+    for results in by_op.values():
+        for other in results[1:]:
+            for mine, wanted in zip(results[0], other, strict=True):
+                torch.testing.assert_close(mine, wanted)
+    assert any("liger" in entry.name and entry.skipped for entry in entries)
+
+
+def test_the_suite_runs_the_ops_that_are_asked_for(monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", TINY)
     monkeypatch.setattr(decode, "_PAGE", 16)
     peaks = decode.Peaks(1.0, 1.0, "made up")
-    rows = [row for rows in decode.suite(CPU, peaks, models=["tiny"], repeats=1, quick=True) for row in rows]
-    assert {row.op for row in rows} == {
-        "paged_attention_decode", "sample_tokens", "sample_tokens, top-k, top-p", "qk_norm_rope",
-        "qk_norm_rope and backward", "store_kv",
-    }  # fmt: skip
-    assert all(row.gbps > 0 for row in rows if row.skipped is None)
+
+    def ops(**asked):
+        suite = decode.suite(CPU, peaks, models=["tiny"], repeats=1, quick=True, **asked)
+        rows = [row for rows in suite for row in rows]
+        assert all(row.gbps > 0 for row in rows if row.skipped is None)
+        return {row.op for row in rows}
+
+    with_backward = {
+        f"{op}{more}" for op in ("qk_norm_rope", "add_rms_norm", "swiglu") for more in ("", " and backward")
+    }
+    single = {"paged_attention_decode", "sample_tokens", "sample_tokens, top-k, top-p", "store_kv"}
+    assert ops() == single | with_backward
+    assert ops(ops=["swiglu", "store_kv"]) == {"swiglu", "swiglu and backward", "store_kv"}

@@ -6,7 +6,7 @@ from bench.accuracy import cross_entropy_truth, errors, policy_truth
 from bench.contest import hold
 from bench.inputs import HeadBatch, ModelShape, trained_like
 from bench.roofline import Peaks
-from corl_kernels import PolicyObjective, linear_logprobs
+from corl_kernels import PolicyObjective, chunks, linear_logprobs
 
 CPU = torch.device("cpu")
 TINY = ModelShape(hidden=32, vocab=307, heads=4, kv_heads=2, head_dim=8, qk_norm=True)
@@ -78,17 +78,38 @@ def test_errors_are_relative_norms(batch):
     assert found["grad_hidden"] == pytest.approx(0.5, rel=1e-4) and found["grad_weight"] < 1e-6
 
 
-def test_bare_gemms_in_chunks_are_the_products(batch, monkeypatch):
-    monkeypatch.setattr(head.chunks, "ROWS_CPU", 40)
-    gemms = head.Gemms(batch)
+def test_bare_gemms_are_the_products_of_the_rows_needed(batch, monkeypatch):
+    """89 rows in chunks of 32: the last has 25, and no more than those are computed."""
+    monkeypatch.setattr(chunks, "ROWS_CPU", 40)
+    multiplied = []
+    product = head.gemm
+    monkeypatch.setattr(head, "gemm", lambda a, b, *rest, **kw: (multiplied.append(len(a)), product(a, b, *rest, **kw)))
+    part = batch.take(89)
+    gemms = head.Gemms(part)
+    multiplied.clear()
     gemms.run()
-    hidden, weight = batch.hidden.detach(), batch.weight.detach()
-    dlogits = torch.cat((gemms.dlogits, gemms.dlogits, gemms.dlogits[:16]))
+    assert multiplied == [32, 32, 307] * 2 + [25, 25, 307]
+    hidden, weight = part.hidden.detach(), part.weight.detach()
+    dlogits = torch.cat((gemms.dlogits, gemms.dlogits, gemms.dlogits[:25]))
     torch.testing.assert_close(gemms.grad_hidden, dlogits @ weight)
     torch.testing.assert_close(gemms.grad_weight, dlogits.T @ hidden)
-    torch.testing.assert_close(gemms.logits[:16], hidden[80:] @ weight.T)
+    torch.testing.assert_close(gemms.logits[:25], hidden[64:] @ weight.T)
     gemms.forward()
-    torch.testing.assert_close(gemms.logits[:16], hidden[80:] @ weight.T)
+    torch.testing.assert_close(gemms.logits[:25], hidden[64:] @ weight.T)
+    whole = head.UnchunkedGemms(gemms)
+    whole.run()
+    torch.testing.assert_close(whole.logits, hidden @ weight.T)
+    torch.testing.assert_close(whole.grad_hidden, gemms.grad_hidden)
+    torch.testing.assert_close(whole.grad_weight, gemms.grad_weight)
+
+
+@pytest.mark.parametrize(("tokens", "length"), [(512, 128), (500, 125), (257, 257), (130, 65), (128, 128), (7, 7)])
+def test_a_slice_has_equal_sequences_of_one_advantage(tokens, length):
+    """Rivals take a rectangle of sequences; 257 is prime and becomes one sequence."""
+    part = trained_like(TINY, 512, 128, "cpu", torch.float32).take(tokens)
+    assert part.sequence_length == length
+    rectangle = part.advantages.view(-1, part.sequence_length)
+    assert torch.equal(rectangle, rectangle[:, :1].expand_as(rectangle))
 
 
 def test_every_way_is_measured_and_right(batch):
@@ -117,6 +138,8 @@ def test_a_contest_on_the_head_compares_with_the_gemms(batch):
     assert ours.floor == head.GEMMS and ours.floor_ratio > 0
     assert ours.flops == 6 * 96 * 32 * 307 and ours.traffic == 2 * 4 * 32 * (96 + 307)
     assert by_name["corl linear_logprobs, entropy"].floor == head.GEMM
+    assert by_name[head.OUTSIDERS_GEMMS].floor_ratio > 0 and by_name[head.OUTSIDERS_GEMM].floor == head.GEMM
+    assert by_name[head.MAIN_GRAD].gradient_bytes == {"dX": 96 * 32 * 4}
     assert ours.gradient_bytes == {"dX": 96 * 32 * 4, "dW": 307 * 32 * 4}
     assert ours.peak_bytes > sum(ours.gradient_bytes.values())
     assert by_name["liger FusedLinearCrossEntropy"].skipped

@@ -28,6 +28,18 @@ def test_the_command_writes_rows_a_picture_and_the_verdict(tmp_path, monkeypatch
         assert printed.count("ours / liger: time") == 2 and "peak memory" in printed
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures the CPU's suite")
+def test_only_the_ops_asked_for_and_no_compiled_rival(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "small", TINY)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    out = tmp_path / "ops.jsonl"
+    asked = ["--ops", "logprobs", "store_kv", "--no-compile", "--tokens", "50", "--repeats", "1", "--quick"]
+    ops.main([*asked, "--out", str(out)])
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {line["op"] for line in lines} == {"floor", "logprobs", "store_kv"}
+    assert not [line["name"] for line in lines if "compile" in line["name"]]
+
+
 def _row(name: str, milliseconds: float, peak: int) -> Row:
     case = Case("head", "small", "float32", {"T": 4})
     return Row(case, "policy", name, timing=Timing(milliseconds, milliseconds, milliseconds, 1), peak_bytes=peak)
