@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from corl.model.attention import Attend
 from corl.model.config import ModelConfig
+from corl.model.exact import HEAD_ROWS
 from corl.model.exact_rows import InBlocks, aligned_linear, all_at_once
 from corl.model.rope import rope_tables
 from corl_kernels import add_rms_norm, qk_norm_rope, rms_norm, swiglu
@@ -146,6 +147,11 @@ class Decoder(nn.Module):
     def head_weight(self) -> Tensor:
         """The [V, D] parameter of the output layer: the embedding's when they are tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def head_rows(self) -> int | None:
+        """The head ops' chunk_rows: fixed in exact mode, where a token's bits must not depend on its pack."""
+        return HEAD_ROWS if self.exact else None
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, attend: Attend, head: Head | None = None) -> Any:
         """Hidden states [T, D] after the final norm, or `head(hidden, head_weight)` when a head is given.

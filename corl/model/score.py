@@ -79,7 +79,7 @@ def _score_pass(model: Decoder, sequences: list[Tensor], temperature: float) -> 
     targets, positions = targets.to(device), torch.cat([torch.arange(length) for length in lengths]).to(device)
 
     def head(hidden: Tensor, weight: Tensor) -> Tensor:
-        return linear_logprobs(hidden, weight, targets, temperature=temperature).logprobs
+        return linear_logprobs(hidden, weight, targets, temperature=temperature, chunk_rows=model.head_rows).logprobs
 
     attend = packed_attention(cu_seqlens, max(lengths), exact=model.exact)
     logprobs = model(ids.to(device), positions, attend, head=head)

@@ -129,7 +129,9 @@ def improve(
                 rollout_logprobs=batch.rollout_logprobs,
                 cu_seqlens=batch.target_cu_seqlens,
                 temperature=rl.temperature,
+                chunk_rows=trainer.decoder.head_rows,
                 grad_weight_out=grad_weight_out,
+                grad_loss_is_one=True,  # Trainer.update calls backward on this very loss
             )
 
         return head

@@ -131,6 +131,7 @@ def likelihood_head(batch: MicroBatch) -> Head:
             batch.token_weights,
             objective=_LIKELIHOOD,
             grad_weight_out=grad_weight_out,
+            grad_loss_is_one=True,  # Trainer.update calls backward on this very loss
         )
 
     return head

@@ -82,7 +82,8 @@ class Trainer:
         """[R] fp32 log-probs of the batch's targets under the present weights, bitwise those that `update` computes."""
 
         def head(hidden: Tensor, weight: Tensor, _: Tensor | None) -> HeadOutput:
-            return linear_logprobs(hidden, weight, batch.targets, temperature=temperature)
+            rows = self.decoder.head_rows
+            return linear_logprobs(hidden, weight, batch.targets, temperature=temperature, chunk_rows=rows)
 
         return self.forward(batch, head)[0]
 

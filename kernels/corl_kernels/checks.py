@@ -18,8 +18,8 @@ def check_tensor(
         raise ValueError(f"{name} is a DTensor; pass {name}.to_local() or call unshard() on its FSDP module first")
     sizes = tuple(value.shape)
     # equal shapes first: ops of every decode step come through here, several times a layer
-    if sizes != shape and (
-        len(sizes) != len(shape) or any(want not in (None, have) for want, have in zip(shape, sizes, strict=True))
+    if sizes != shape and not (
+        len(sizes) == len(shape) and all(want is None or want == have for want, have in zip(shape, sizes, strict=True))
     ):
         wanted = ", ".join("*" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} has shape {list(sizes)}; it must be [{wanted}]")
@@ -55,6 +55,11 @@ def check_targets(targets: Tensor, hidden: Tensor, vocab_size: int) -> None:
 def flat_targets(targets: Tensor) -> Tensor:
     """[T] int64, contiguous, as the row kernels read them."""
     return targets.reshape(-1).to(torch.int64).contiguous()
+
+
+def shaped(values: Tensor, shape: torch.Size) -> Tensor:
+    """The values of T tokens in the shape the caller gave; no view where that is [T], as FSDP2 warns of views."""
+    return values if values.shape == shape else values.view(shape)
 
 
 def values_are_known(values: Tensor) -> bool:

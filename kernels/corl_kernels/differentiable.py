@@ -1,6 +1,7 @@
 """Ops that form their gradients themselves: an autograd.Function or, inside torch.compile, one registered op."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,40 +10,57 @@ from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
 
-class DifferentiableOp:
-    """op(*args) -> tuple of tensors.
+class RegisteredOp:
+    """A plain function and, inside torch.compile, the registered op corl_kernels::name that calls it: one node of the
+    graph, with a FLOP formula in place of its GEMMs."""
 
-    Outside of torch.compile it is an autograd.Function, whose GEMMs dispatch modes see and torch.func differentiates.
-    Inside it is the registered op corl_kernels::name, one node of the graph, with a FLOP formula in place of its GEMMs.
+    def __init__(
+        self, schema: str, function: Callable[..., Any], *, fake: Callable[..., Any], flops: Callable[..., int]
+    ):
+        """schema  `name(Tensor hidden, ..) -> (Tensor, ..)`, what `function` takes; no output may be an input
+        fake    `function` on tensors without values      flops  (*args) -> FLOPs, tensors given as their shapes
+        """
+        self.name, _, rest = schema.partition("(")
+        self.function = function
+        self.op = torch.library.custom_op(f"corl_kernels::{self.name}", function, mutates_args=(), schema=f"({rest}")
+        self.op.register_fake(fake)
+        packet = getattr(torch.ops.corl_kernels, self.name)
+        register_flop_formula(packet)(lambda *args, out_shape=None, **_: flops(*args))
+
+
+class DifferentiableOp:
+    """op(*args) -> tuple of tensors, with gradients it forms itself.
+
+    Outside of torch.compile it is an autograd.Function, whose GEMMs dispatch modes see and torch.func differentiates;
+    inside it is the registered op.
     """
 
     def __init__(
         self,
-        schema: str,
-        forward: Callable[..., tuple[Tensor, ...]],
+        forward: RegisteredOp,
         setup_context: Callable[[Any, tuple, Any], None],
         backward: Callable[..., tuple],
-        *,
-        fake: Callable[..., tuple[Tensor, ...]],
-        flops: Callable[..., int],
+        gradients: RegisteredOp | None = None,
     ):
-        """schema         `name(Tensor hidden, ..) -> (Tensor, ..)`, what `forward` takes; no output may be an input
-        setup_context  (ctx, inputs, output), and `backward` (ctx, *grads): as in torch.autograd.Function
-        fake           `forward` on tensors without values      flops  (*args) -> FLOPs, tensors given as their shapes
+        """setup_context  (ctx, inputs, output), as in torch.autograd.Function
+        backward       (gradients, ctx, *grads): the gradients of the inputs. What it leaves to `gradients` a compiler
+                       does not look into
         """
-        name, _, rest = schema.partition("(")
-        methods = {"forward": forward, "setup_context": setup_context, "backward": once_differentiable(backward)}
-        parts = {key: staticmethod(method) for key, method in methods.items()}
-        self._function = type(name, (torch.autograd.Function,), parts)
-        self._registered = torch.library.custom_op(f"corl_kernels::{name}", forward, mutates_args=(), schema=f"({rest}")
-        self._registered.register_fake(fake)
-        self._registered.register_autograd(backward, setup_context=setup_context)
-        register_flop_formula(getattr(torch.ops.corl_kernels, name))(lambda *args, out_shape=None, **_: flops(*args))
+        plainly = partial(backward, None if gradients is None else gradients.function)
+        methods: dict[str, Any] = {
+            "forward": staticmethod(forward.function),
+            "setup_context": staticmethod(setup_context),
+            "backward": staticmethod(once_differentiable(lambda ctx, *grads: plainly(ctx, *grads))),
+        }
+        self._function: Any = type(forward.name, (torch.autograd.Function,), methods)
+        self._op = forward.op
+        registered = partial(backward, None if gradients is None else gradients.op)
+        self._op.register_autograd(registered, setup_context=setup_context)
 
     def __call__(self, *args: Any, **eager: Any) -> tuple[Tensor, ...]:
         """`eager`: further arguments of `forward`, in order, which the registered op does without."""
         if torch.compiler.is_compiling():
-            return self._registered(*args)
+            return self._op(*args)
         return self._function.apply(*args, *eager.values())
 
 
@@ -59,6 +77,27 @@ def placeholder(value: Tensor | None, like: Tensor) -> Tensor:
 
 def is_placeholder(value: Tensor) -> bool:
     return value.shape == (0,)
+
+
+def in_units(slope: Tensor, dtype: torch.dtype, *others: Tensor | None) -> tuple[Tensor | None, Any]:
+    """The unit, 0-d, in which slopes [T], that a gradient is linear in, are to be given where dlogits are fp16, and a
+    function that gives one so; the unit is None and the function changes nothing for every other dtype.
+
+    fp16 holds nothing below 6e-8, which a loss divided by its tokens has. `from_units` multiplies back.
+    """
+    given = [x for x in (slope, *others) if x is not None and len(x)]
+    if dtype != torch.float16 or not given:
+        return None, lambda x: x
+    largest = torch.stack([x.abs().amax() for x in given]).amax()
+    unit = torch.where(largest == 0, 1, largest)
+    return unit, lambda x: x / unit
+
+
+def from_units(gradient: Tensor | None, unit: Tensor | None, leaf: Tensor) -> Tensor:
+    """The gradient in the dtype of its leaf; an empty tensor where there is none."""
+    if gradient is None:
+        return leaf.new_empty(0)
+    return gradient.to(leaf.dtype) if unit is None else (gradient * unit.view(1)).to(leaf.dtype)
 
 
 def scale_gradient(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:

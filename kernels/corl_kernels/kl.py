@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from corl_kernels import kl_rows
-from corl_kernels.checks import check_head, check_tensor, row_temperature
+from corl_kernels.checks import check_head, check_tensor, row_temperature, shaped
 from corl_kernels.chunks import Head, operand_dtype
-from corl_kernels.differentiable import DifferentiableOp
+from corl_kernels.differentiable import DifferentiableOp, RegisteredOp, from_units, in_units
 
 
 # T tokens, H hidden, V vocabulary
@@ -29,6 +29,25 @@ def _forward(hidden, weight, ref_hidden, ref_weight, temperature, operand, ref_o
     return results.kl, results.shift, results.logsum, results.ref_shift, results.ref_logsum
 
 
+def _gradients(
+    hidden, weight, ref_hidden, ref_weight, temperature, kl, shift, logsum, ref_shift, ref_logsum, grad_kl,
+    want_hidden, want_weight, operand, ref_operand,
+):  # fmt: skip
+    """The gradients of hidden and weight in their dtypes, empty where not wanted."""
+    policy, reference = Head(hidden, weight, operand=operand), Head(ref_hidden, ref_weight, operand=ref_operand)
+    policy.want_gradients(want_hidden, want_weight)
+    rows = _row_functions(hidden)
+    tokens = kl_rows.Divergence(temperature, kl, shift, logsum, ref_shift, ref_logsum)
+    unit, scaled = in_units(grad_kl, policy.gemm_dtype)
+    slope = scaled(grad_kl)
+    for start, stop in policy.chunks():
+        logits, ref_logits = policy.forward(start, stop), reference.forward(start, stop)
+        dlogits = rows.gradient(logits, ref_logits, tokens, start, stop, slope[start:stop], policy.gemm_dtype)
+        policy.backward(start, stop, dlogits)
+    leaves = zip((hidden, weight), policy.gradients()[:2], strict=True)
+    return tuple(from_units(gradient, unit, leaf) for leaf, gradient in leaves)
+
+
 def _setup_context(ctx, inputs, output):
     hidden, weight, ref_hidden, ref_weight, temperature, *ctx.operands = inputs
     # not saved as tensors of the graph, which those of inference_mode could not be
@@ -37,46 +56,43 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(hidden, weight, temperature, *output)
 
 
-def _backward(ctx, grad_kl, *_):
-    hidden, weight, *results = ctx.saved_tensors
-    ref_hidden, ref_weight = ctx.reference
-    policy = Head(hidden, weight, operand=ctx.operands[0])
-    reference, rows = Head(ref_hidden, ref_weight, operand=ctx.operands[1]), _row_functions(hidden)
-    policy.want_gradients(*ctx.needs_input_grad[:2])
-    saved, unit = kl_rows.Divergence(*results), None
-    if policy.gemm_dtype == torch.float16 and len(hidden):  # see linear_policy_loss
-        unit = grad_kl.abs().amax()
-        unit = torch.where(unit == 0, 1, unit)
-        grad_kl = grad_kl / unit
-    for start, stop in policy.chunks():
-        logits, ref_logits = policy.forward(start, stop), reference.forward(start, stop)
-        slope = grad_kl[start:stop]
-        policy.backward(start, stop, rows.gradient(logits, ref_logits, saved, start, stop, slope, policy.gemm_dtype))
-    found = []
-    for leaf, gradient in zip((hidden, weight), policy.gradients()[:2], strict=True):
-        scaled = gradient if gradient is None or unit is None else gradient * unit.view(1)
-        found.append(None if scaled is None else scaled.to(leaf.dtype))
-    return *found, *(None,) * 5
+def _backward(gradients, ctx, grad_kl, *_):
+    (hidden, weight, *results), wants = ctx.saved_tensors, ctx.needs_input_grad[:2]
+    found = gradients(hidden, weight, *ctx.reference, *results, grad_kl, *wants, *ctx.operands)
+    return *(gradient if want else None for gradient, want in zip(found, wants, strict=True)), *(None,) * 5
 
 
 def _fake(hidden, weight, ref_hidden, ref_weight, temperature, operand, ref_operand):
     dtype = torch.promote_types(operand, torch.float32)
-    return tuple(hidden.new_empty(len(hidden), dtype=dtype) for _ in range(5))
+    return tuple(hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(5))
 
 
-def _flops(hidden, weight, ref_hidden, *_):
-    return 2 * hidden[0] * weight[0] * (hidden[1] + ref_hidden[1])
+def _fake_gradients(hidden, weight, *rest):
+    leaves = zip((hidden, weight), rest[9:11], strict=True)
+    return tuple(leaf.new_empty(leaf.shape if want else 0) for leaf, want in leaves)
 
 
-_kl = DifferentiableOp(
-    "linear_kl(Tensor hidden, Tensor weight, Tensor ref_hidden, Tensor ref_weight, Tensor? temperature, "
-    "ScalarType operand, ScalarType ref_operand) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+def _flops(hidden, weight, ref_hidden, *rest):
+    wanted = sum(rest[8:10])
+    return 2 * hidden[0] * weight[0] * (hidden[1] * (1 + wanted) + ref_hidden[1])
+
+
+_OPERANDS = "ScalarType operand, ScalarType ref_operand"
+_HEADS = "Tensor hidden, Tensor weight, Tensor ref_hidden, Tensor ref_weight, Tensor? temperature"
+_OP = RegisteredOp(
+    f"linear_kl({_HEADS}, {_OPERANDS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _forward,
-    _setup_context,
-    _backward,
     fake=_fake,
+    flops=lambda hidden, weight, ref_hidden, *_: _flops(hidden, weight, ref_hidden),
+)
+_GRADIENTS = RegisteredOp(
+    f"linear_kl_backward({_HEADS}, Tensor kl, Tensor shift, Tensor logsum, Tensor ref_shift, Tensor ref_logsum, "
+    f"Tensor grad_kl, bool want_hidden, bool want_weight, {_OPERANDS}) -> (Tensor, Tensor)",
+    _gradients,
+    fake=_fake_gradients,
     flops=_flops,
 )
+_kl = DifferentiableOp(_OP, _setup_context, _backward, _GRADIENTS)
 
 
 def linear_kl(
@@ -105,7 +121,7 @@ def linear_kl(
         hidden.reshape(-1, hidden.shape[-1]), weight, ref_hidden.reshape(-1, ref_hidden.shape[-1]), ref_weight,
         row_temperature(temperature, hidden), operand_dtype(hidden), operand_dtype(ref_hidden),
     )  # fmt: skip
-    return kl.view(hidden.shape[:-1])
+    return shaped(kl, hidden.shape[:-1])
 
 
 def linear_kl_reference(

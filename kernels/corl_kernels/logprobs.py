@@ -15,9 +15,10 @@ from corl_kernels.checks import (
     check_targets,
     flat_targets,
     row_temperature,
+    shaped,
 )
 from corl_kernels.chunks import Head, operand_dtype
-from corl_kernels.differentiable import DifferentiableOp
+from corl_kernels.differentiable import DifferentiableOp, RegisteredOp, from_units, in_units
 from corl_kernels.rows import make_tokens
 from corl_kernels.vocabulary import VocabularySlice, own_targets
 
@@ -46,53 +47,66 @@ def _forward(hidden, weight, bias, targets, temperature, softcap, *settings):
     return tokens.logprobs, tokens.entropy, tokens.shift, tokens.logsum
 
 
+def _gradients(
+    hidden, weight, bias, targets, temperature, entropy, shift, logsum, grad_logprobs, grad_entropy,
+    want_hidden, want_weight, want_bias, softcap, *settings,
+):  # fmt: skip
+    """The gradients of hidden, weight and bias in their dtypes, empty where not wanted."""
+    head = _head(hidden, weight, targets, settings)
+    head.want_gradients(want_hidden, want_weight, want_bias)
+    own = own_targets(targets, len(weight), head.vocabulary)
+    blank = make_tokens(own, temperature, bias, softcap, head.dtype)
+    tokens = replace(blank, entropy=entropy, shift=shift, logsum=logsum)
+    unit, scaled = in_units(grad_logprobs, head.gemm_dtype, grad_entropy)
+    slope, entropy_slope = scaled(grad_logprobs), None if grad_entropy is None else scaled(grad_entropy)
+    for start, stop in head.chunks():
+        part = slope[start:stop], None if entropy_slope is None else entropy_slope[start:stop]
+        logits = head.forward(start, stop)
+        head.backward(start, stop, head.row_ops.gradient(logits, tokens, start, stop, *part, head.gemm_dtype))
+    leaves = zip((hidden, weight, weight if bias is None else bias), head.gradients(), strict=True)
+    return tuple(from_units(gradient, unit, leaf) for leaf, gradient in leaves)
+
+
 def _setup_context(ctx, inputs, output):
     hidden, weight, bias, targets, temperature, ctx.softcap, *ctx.settings = inputs
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(hidden, weight, bias, targets, temperature, *output[1:])
-    ctx.absent = (None,) * (len(inputs) - 3)
 
 
-def _backward(ctx, grad_logprobs, grad_entropy, *_):
-    hidden, weight, bias, targets, temperature, *results = ctx.saved_tensors
-    leaves = hidden, weight, bias
-    head = _head(hidden, weight, targets, ctx.settings)
-    head.want_gradients(*ctx.needs_input_grad[:3])
-    entropy, shift, logsum = results
-    own = own_targets(targets, len(weight), head.vocabulary)
-    blank = make_tokens(own, temperature, bias, ctx.softcap, head.dtype)
-    tokens = replace(blank, entropy=entropy, shift=shift, logsum=logsum)
-    slopes, unit = [grad_logprobs, grad_entropy], None
-    if head.gemm_dtype == torch.float16 and len(hidden):  # see linear_policy_loss
-        unit = torch.stack([x.abs().amax() for x in slopes if x is not None]).amax()
-        unit = torch.where(unit == 0, 1, unit)
-        slopes = [None if x is None else x / unit for x in slopes]
-    for start, stop in head.chunks():
-        part = (None if x is None else x[start:stop] for x in slopes)
-        logits = head.forward(start, stop)
-        head.backward(start, stop, head.row_ops.gradient(logits, tokens, start, stop, *part, head.gemm_dtype))
-    found = []
-    for leaf, gradient in zip(leaves, head.gradients(), strict=True):
-        scaled = gradient if gradient is None or unit is None else gradient * unit.view(1)
-        found.append(None if scaled is None else scaled.to(leaf.dtype))
-    return *found, *ctx.absent
+def _backward(gradients, ctx, grad_logprobs, grad_entropy, *_):
+    wants = ctx.needs_input_grad[:3]
+    found = gradients(*ctx.saved_tensors, grad_logprobs, grad_entropy, *wants, ctx.softcap, *ctx.settings)
+    absent = (None,) * (3 + len(ctx.settings))
+    return *(gradient if want else None for gradient, want in zip(found, wants, strict=True)), *absent
 
 
 def _fake(hidden, weight, bias, targets, temperature, softcap, operand, *_):
     dtype = torch.promote_types(operand, torch.float32)
-    return tuple(hidden.new_empty(len(hidden), dtype=dtype) for _ in range(4))
+    return tuple(hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(4))
 
 
-_logprobs = DifferentiableOp(
-    "linear_logprobs(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? temperature, float? softcap, "
-    "ScalarType operand, int? fixed_rows, str? group, int vocab_start, int vocab_size) "
+def _fake_gradients(hidden, weight, bias, *rest):
+    leaves = zip((hidden, weight, weight[:, 0] if bias is None else bias), rest[7:10], strict=True)
+    return tuple(leaf.new_empty(leaf.shape if want else 0) for leaf, want in leaves)
+
+
+_SETTINGS = "float? softcap, ScalarType operand, int? fixed_rows, str? group, int vocab_start, int vocab_size"
+_OP = RegisteredOp(
+    f"linear_logprobs(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? temperature, {_SETTINGS}) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
     _forward,
-    _setup_context,
-    _backward,
     fake=_fake,
     flops=lambda hidden, weight, *_: 2 * hidden[0] * hidden[1] * weight[0],
 )
+_GRADIENTS = RegisteredOp(
+    "linear_logprobs_backward(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? temperature, "
+    "Tensor entropy, Tensor shift, Tensor logsum, Tensor grad_logprobs, Tensor? grad_entropy, bool want_hidden, "
+    f"bool want_weight, bool want_bias, {_SETTINGS}) -> (Tensor, Tensor, Tensor)",
+    _gradients,
+    fake=_fake_gradients,
+    flops=lambda hidden, weight, *rest: 2 * hidden[0] * hidden[1] * weight[0] * (1 + rest[8] + rest[9]),
+)
+_logprobs = DifferentiableOp(_OP, _setup_context, _backward, _GRADIENTS)
 
 
 def linear_logprobs(
@@ -131,7 +145,7 @@ def linear_logprobs(
         hidden.reshape(-1, hidden.shape[-1]), weight, bias, flat_targets(targets), scale,
         softcap, operand_dtype(hidden), chunk_rows, *where,
     )  # fmt: skip
-    return LogProbs(logprobs.view(shape), entropy.view(shape) if return_entropy else None)
+    return LogProbs(shaped(logprobs, shape), shaped(entropy, shape) if return_entropy else None)
 
 
 def linear_logprobs_reference(

@@ -17,11 +17,14 @@ from corl_kernels.checks import (
     check_tensor,
     flat_targets,
     row_temperature,
+    shaped,
     values_are_known,
 )
 from corl_kernels.chunks import Head, gemm_dtype, operand_dtype
 from corl_kernels.differentiable import (
     DifferentiableOp,
+    RegisteredOp,
+    in_units,
     is_placeholder,
     placeholder,
     scale_gradient,
@@ -106,23 +109,19 @@ def _forward(
     tokens = make_tokens(own_targets(targets, len(weight), vocabulary), temperature, bias, softcap, head.dtype)
     inputs = TokenInputs(advantages, weights, old_logprobs, ref_logprobs, rollout_logprobs)
     on_device = None if offsets is None else offsets.to(hidden.device, non_blocking=True)
-    # fp16 holds nothing below 6e-8, which weights of 1 / tokens give: the gradients are formed in units of the largest.
-    unit, in_units = None, inputs
-    if head.gemm_dtype == torch.float16:
-        unit = weights.abs().amax() if len(weights) else weights.new_ones(())
-        unit = torch.where(unit == 0, 1, unit)
-        in_units = replace(inputs, weights=weights / unit)
+    unit, in_unit = in_units(weights, head.gemm_dtype)
+    scaled = replace(inputs, weights=in_unit(weights))
     into = grad_weight_out if at_once and unit is None else None
     head.want_gradients(want_hidden, want_weight, want_bias, weight_into=into)
     if not (want_hidden or want_weight or want_bias):
         for chunk in head.chunks():
             head.score(tokens, *chunk)
-    elif offsets is not None:
-        _gradients_through_sequences(head, tokens, in_units, objective, offsets, on_device)
+    elif offsets is not None and on_device is not None:
+        _gradients_through_sequences(head, tokens, scaled, objective, offsets, on_device)
     else:
         for chunk in head.chunks():
             logits = head.score(tokens, *chunk)
-            dlogits = head.row_ops.policy_gradient(logits, tokens, *chunk, in_units, objective, head.gemm_dtype)
+            dlogits = head.row_ops.policy_gradient(logits, tokens, *chunk, scaled, objective, head.gemm_dtype)
             head.backward(*chunk, dlogits)
     grad_hidden, grad_weight, grad_bias = head.gradients()
     if at_once and grad_weight_out is not None and grad_weight is not None:
@@ -144,7 +143,7 @@ def _setup_context(ctx, inputs, output):
     ctx.absent = (None,) * (len(inputs) - 3)
 
 
-def _backward(ctx, grad_loss, *_):
+def _backward(_, ctx, grad_loss, *__):
     *gradients, unit = ctx.saved_tensors
     if ctx.at_once and not grad_loss.is_cuda and grad_loss.tolist() != 1:
         raise ValueError(
@@ -169,7 +168,7 @@ def _fake(hidden, weight, bias, targets, *rest):
     operand, group = rest[11], rest[13]
     dtype = torch.promote_types(operand, torch.float32)
     of_gemm = dtype if group else gemm_dtype(operand, hidden.is_cuda)
-    per_token = (hidden.new_empty(len(hidden), dtype=dtype) for _ in range(2))
+    per_token = (hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(2))
     wanted = zip((hidden, weight, weight[:, 0]), rest[7:10], (of_gemm, dtype, dtype), strict=True)
     gradients = [x.new_empty(x.shape if want else 0, dtype=kind) for x, want, kind in wanted]
     unit = hidden.new_empty(() if of_gemm == torch.float16 else 0, dtype=dtype)
@@ -182,7 +181,7 @@ def _flops(hidden, weight, *rest):
     return 2 * hidden[0] * hidden[1] * weight[0] * (1 + rest[9] + rest[10])
 
 
-_policy_loss = DifferentiableOp(
+_OP = RegisteredOp(
     "linear_policy_loss(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? temperature, "
     "Tensor advantages, Tensor weights, Tensor? old_logprobs, Tensor? ref_logprobs, Tensor? rollout_logprobs, "
     "Tensor? offsets, bool want_hidden, bool want_weight, bool want_bias, float? softcap, ScalarType operand, "
@@ -190,11 +189,10 @@ _policy_loss = DifferentiableOp(
     "float? dual_clip, float kl_coef, str kl_estimator, float entropy_coef, str importance, str? rollout_correction, "
     "float rollout_cap) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _forward,
-    _setup_context,
-    _backward,
     fake=_fake,
     flops=_flops,
 )
+_policy_loss = DifferentiableOp(_OP, _setup_context, _backward)
 
 
 def linear_policy_loss(
@@ -284,7 +282,7 @@ def linear_policy_loss(
             raise ValueError("grad_weight_out inside torch.compile needs grad_loss_is_one=True")
         weight = weight.detach()
     if not torch.is_grad_enabled():
-        hidden, weight, bias = (None if x is None else x.detach() for x in (hidden, weight, bias))
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     where = (None, 0, 0) if vocabulary is None else (vocabulary.name, vocabulary.start, vocabulary.size)
     loss, logprobs, entropy, metrics, _, grad_weight, *_ = _policy_loss(
         hidden.reshape(-1, hidden.shape[-1]), weight, bias, targets, scale, given["advantages"], weights,
@@ -294,7 +292,7 @@ def linear_policy_loss(
     )  # fmt: skip
     if compiling and grad_weight_out is not None:
         grad_weight_out.add_(grad_weight)
-    return PolicyLoss(loss, logprobs.view(shape), entropy.view(shape), PolicyMetrics(*metrics.unbind()))
+    return PolicyLoss(loss, shaped(logprobs, shape), shaped(entropy, shape), PolicyMetrics(*metrics.unbind()))
 
 
 def _check_offsets(cu_seqlens: Tensor | None, objective: PolicyObjective, hidden: Tensor) -> Tensor:

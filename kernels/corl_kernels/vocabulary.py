@@ -1,6 +1,7 @@
 """A head whose vocabulary is sliced over ranks: what they tell each other about every row, and nothing of size V."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -36,7 +37,7 @@ class VocabularySlice:
     def process_group(self) -> dist.ProcessGroup:
         if not isinstance(self.group, str):
             return self.group
-        return torch.distributed.distributed_c10d._resolve_process_group(self.group)
+        return dist.distributed_c10d._resolve_process_group(cast(Any, self.group))
 
 
 def own_targets(targets: Tensor, rows: int, vocabulary: VocabularySlice | None) -> Tensor:

@@ -324,7 +324,7 @@ def _launch_gradient(
 ) -> Tensor:
     dlogits, absent = in_place(logits, dtype), tokens.logprobs
     slope, entropy_slope = (None, None) if slopes is None else slopes
-    given = [None] * 5
+    given: list[Tensor | None] = [None] * 5
     if inputs is not None:
         optional = (inputs.old_logprobs, inputs.ref_logprobs, inputs.rollout_logprobs)
         given = [inputs.advantages, inputs.weights, *optional]
