@@ -67,11 +67,11 @@ class DecodeBatch:
 
         width  columns of the block table that are in use, at most
         """
-        positions, live = self.positions[:rows], self.positions[:rows] < self.limits[:rows]
-        columns = torch.where(live, positions // self.page_size, 0)[:, None]
+        positions, inert = self.positions[:rows], self.positions[:rows] >= self.limits[:rows]
+        columns = (positions // self.page_size).clamp_(max=width - 1)[:, None]  # an inert row may stand anywhere
         pages = self.block_table[:rows, :width].gather(1, columns)[:, 0]
-        slots = torch.where(live, pages * self.page_size + positions % self.page_size, -1)
-        return slots, torch.where(live, positions + 1, 0).int()
+        slots = (pages * self.page_size + positions % self.page_size).masked_fill_(inert, -1)
+        return slots, (positions + 1).masked_fill_(inert, 0).int()
 
     def advance(self, rows: int, tokens: Tensor, logprobs: Tensor) -> None:
         """Note what was drawn [rows] and make it what the live rows forward next."""
