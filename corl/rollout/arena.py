@@ -16,6 +16,8 @@ from corl.rollout.head import head_logits
 from corl.rollout.memory import FixedMemory, allocate
 from corl.rollout.tensor_parallel import TensorParallel, cut_of, local_decoder
 from corl.rollout.weight_check import check_weights
+from corl_kernels import vocabulary_slice
+from corl_kernels.vocabulary import VocabularySlice
 
 # B samples, D hidden, V vocab, R rows and C columns of a parameter (a vector has one column)
 STAGE_BYTES = 2**30  # of each of the two staging buffers, at most
@@ -25,9 +27,12 @@ ALIGNMENT = 256  # bytes, of every parameter in the arena: what the CUDA allocat
 class ArenaWeights:
     """Copies of the parameters, or of this rank's slices of them, in one buffer whose addresses never change.
 
-    decoder  the Decoder of these copies, in `dtype`; under tensor parallelism that of this rank's share
-    current  False until the first refresh and after a release, when there is nothing to read
+    decoder     the Decoder of these copies, in `dtype`; under tensor parallelism that of this rank's share
+    current     False until the first refresh and after a release, when there is nothing to read
+    vocabulary  the columns that logits have, for sample_tokens; None where they have all
     """
+
+    vocabulary: VocabularySlice | None
 
     def __init__(
         self,
@@ -46,13 +51,16 @@ class ArenaWeights:
         self._parameters = dict(self.decoder.named_parameters())
         self._addresses = self._data_ptrs()
         rank, size = (0, 1) if tensor_parallel is None else (tensor_parallel.rank, tensor_parallel.size)
+        self._num_columns, self.vocabulary = config.vocab_size, None
+        if tensor_parallel is not None:
+            first, self._num_columns = vocabulary_slice(config.vocab_size, rank, size)
+            self.vocabulary = VocabularySlice(tensor_parallel.group, first, config.vocab_size)
         self._cuts = {name: cut_of(name, len(p), self.config, rank, size) for name, p in self._parameters.items()}
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 [B, V] of hidden [B, D], gathered from the ranks' shares of the vocabulary."""
+        """fp32 [B, V] of hidden [B, D]; under tensor parallelism the columns of `vocabulary`, [B, C]."""
         assert self.current, "the weights were released; refresh them before they are read"
-        logits = head_logits(hidden, self.decoder.head_weight)
-        return logits if self.parallel is None else self.parallel.gather_columns(logits, self.config.vocab_size)
+        return head_logits(hidden, self.decoder.head_weight[: self._num_columns])
 
     @torch.no_grad()
     def refresh(self, model: Decoder) -> int:

@@ -113,7 +113,7 @@ class Runner:
 
     def _draw(self, hidden: Tensor, logits: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """tokens [B] and logprobs [B]; in exact mode the latter come from the trainer's own head."""
-        tokens, logprobs = sample_tokens(logits, **state)
+        tokens, logprobs = sample_tokens(logits, **state, vocabulary=self.weights.vocabulary)
         if self.weights.decoder.exact:
             heat = state["temperature"]
             heat = torch.where(heat == 0, 1.0, heat)

@@ -1,8 +1,9 @@
 """Tensor parallelism for rollout (Shoeybi et al. 2019, arXiv:1909.08053): which slice of every parameter a rank holds,
 and the sums and gathers that make the slices one model.
 
-A rank has whole heads, columns of the MLP and rows of the vocabulary; o_proj, down_proj and the embedding add up over
-the ranks. The CUDA paths have never been run on a GPU: they were written against the operator schemas of torch 2.13.
+A rank has whole heads, columns of the MLP and whole blocks of the vocabulary; o_proj, down_proj and the embedding add
+up over the ranks. The CUDA paths have never been run on a GPU: they were written against the operator schemas of torch
+2.13.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from torch.distributed import _symmetric_memory as symmetric_memory
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder, DecoderLayer, Linear
 from corl.parallel import World, start_all_gather
+from corl_kernels import vocabulary_slice
 
 # T tokens, B samples, D hidden, V vocab, R rows and C columns of a parameter (a vector has one column)
 BUFFER_BYTES = 2**23  # of symmetric memory: 512 rows of 8192 bf16 channels, a large decode step
@@ -56,10 +58,6 @@ class TensorParallel:
             return torch.ops.symm_mem.one_shot_all_reduce_copy(shared, x, "sum", self.group.group_name)
         shared.copy_(x)
         return torch.ops.symm_mem.two_shot_all_reduce_(shared, "sum", self.group.group_name).clone()
-
-    def gather_columns(self, x: Tensor, num_columns: int) -> Tensor:
-        """[B, num_columns] from the ranks' consecutive columns x [B, C]; what the last ranks have beyond is cut off."""
-        return self._gather(x.contiguous()).movedim(0, 1).flatten(1)[:, :num_columns]
 
     def smallest(self, value: int) -> int:
         """The least of the ranks' values; a collective. What a rank measures, all must do with."""
@@ -165,9 +163,7 @@ def cut_of(name: str, own_rows: int, config: ModelConfig, rank: int, size: int) 
         columns = config.num_heads * config.head_dim if module == "o_proj" else config.intermediate_size
         return Cut(1, ((rank * (columns // size), columns // size),))
     if module in ("embed_tokens", "lm_head"):
-        rows = -(-config.vocab_size // size)
-        first = min(rank * rows, config.vocab_size)
-        return Cut(0, ((first, min(rows, config.vocab_size - first)),))
+        return Cut(0, (vocabulary_slice(config.vocab_size, rank, size),))
     return Cut(0, ((0, own_rows),))
 
 
@@ -186,7 +182,7 @@ def local_config(config: ModelConfig, size: int) -> ModelConfig:
         num_heads=config.num_heads // size,
         num_kv_heads=max(1, config.num_kv_heads // size),
         intermediate_size=config.intermediate_size // size,
-        vocab_size=-(-config.vocab_size // size),
+        vocab_size=vocabulary_slice(config.vocab_size, 0, size)[1],  # rank 0's; the last ranks have rows to spare
     )
 
 

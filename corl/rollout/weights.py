@@ -27,9 +27,12 @@ class SwapReport:
 class SharedWeights:
     """The model's own parameters. Under FSDP2 the gathered ones, which from the first refresh on are never freed.
 
-    decoder  the model itself
-    current  whether there is something to read: False for an FSDP2 model before the first refresh
+    decoder     the model itself
+    current     whether there is something to read: False for an FSDP2 model before the first refresh
+    vocabulary  None: logits have every column
     """
+
+    vocabulary = None
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder

@@ -132,7 +132,7 @@ def _store_kv(model: Model) -> None:
 
 def _sampling(model: Model) -> None:
     from corl_kernels.jit import cuts, sampling
-    from corl_kernels.sampling import VocabularySlice, draw_tokens, vocabulary_slice
+    from corl_kernels.sampling import Ranks, draw_tokens, vocabulary_slice
 
     keys = _floats(ROWS), _ids(ROWS), _ids(ROWS)
     limits = {"top_k": _ids(ROWS), "top_p": _floats(ROWS)}
@@ -140,9 +140,9 @@ def _sampling(model: Model) -> None:
         draw_tokens(sampling, cuts, logits, *keys)
         draw_tokens(sampling, cuts, logits, *keys, **limits)
         draw_tokens(sampling, cuts, logits, *keys, top_p=limits["top_p"])
-    quarter = VocabularySlice(model.vocab, 1, 4, lambda x: x.new_empty(4, *x.shape))
+    quarter = Ranks(model.vocab, 1, 4, lambda x: x.new_empty(4, *x.shape))
     logits = _floats(ROWS, vocabulary_slice(model.vocab, 1, 4)[1])
-    draw_tokens(sampling, cuts, logits, *keys, **limits, vocabulary=quarter)
+    draw_tokens(sampling, cuts, logits, *keys, **limits, ranks=quarter)
 
 
 def _qk_norm_rope(model: Model) -> None:

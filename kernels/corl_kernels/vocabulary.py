@@ -75,6 +75,14 @@ def combine_statistics(tokens: Tokens, start: int, stop: int, vocabulary: Vocabu
     tokens.entropy[part] = torch.where(live, tokens.logsum[part] - mean, 0)
 
 
+def gather_over_slices(values: Tensor, vocabulary: VocabularySlice) -> Tensor:
+    """The values of every rank, of one shape, stacked in the order of the ranks: [R, ...]."""
+    group = vocabulary.process_group
+    everyone = values.new_empty(dist.get_world_size(group), *values.shape)
+    dist.all_gather(list(everyone.unbind(0)), values.contiguous(), group)
+    return everyone
+
+
 def sum_over_slices(values: Tensor, vocabulary: VocabularySlice) -> None:
     """Add up over the ranks, in place."""
     dist.all_reduce(values, group=vocabulary.process_group)
