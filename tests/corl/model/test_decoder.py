@@ -138,3 +138,16 @@ def test_fully_sharded_gives_the_same_losses_and_gradients(saved, kind, recomput
             assert torch.equal(sharded.run(*arguments), plain.run(*arguments))
     finally:
         dist.destroy_process_group()
+
+
+def test_layers_hand_on_one_tensor_where_they_are_recomputed(saved):
+    """Checkpointing keeps what goes into a layer: the stream in two parts would be twice the memory."""
+    model, parts = load_model(saved("qwen3")[1]), []
+    for layer in model.layers:
+        layer.register_forward_pre_hook(lambda _, args: parts.append([x is not None for x in args[:2]]))
+    for enabled in (False, True):
+        model.set_activation_checkpointing(enabled)
+        model(*pack(30, 12), head=logits)
+    with torch.no_grad():
+        model(*pack(30, 12), head=logits)
+    assert parts == [[True, False], [True, True], [True, False], [True, False], [True, False], [True, True]]
