@@ -117,5 +117,6 @@ class Runner:
         if self.weights.decoder.exact:
             heat = state["temperature"]
             heat = torch.where(heat == 0, 1.0, heat)
-            logprobs = linear_logprobs(hidden, self.weights.decoder.head_weight, tokens, temperature=heat).logprobs
+            weight, rows = self.weights.decoder.head_weight, self.weights.decoder.head_rows
+            logprobs = linear_logprobs(hidden, weight, tokens, temperature=heat, chunk_rows=rows).logprobs
         return tokens, logprobs

@@ -31,6 +31,8 @@ IN_PLACE = frozenset({"_gradient_rows_kernel", "_divergence_gradient_rows_kernel
 LIMITS = {
     ("_statistics_rows_kernel", "policy rows"): Limit(registers=40, blocks=6, per_value=8.5, in_flight=64_000),
     ("_gradient_rows_kernel", "policy rows"): Limit(registers=40, blocks=6, per_value=7.5, in_flight=64_000),
+    ("_divergence_rows_kernel", "kl rows"): Limit(registers=64, blocks=8, per_value=9, in_flight=64_000),
+    ("_divergence_gradient_rows_kernel", "kl rows"): Limit(registers=40, blocks=12, per_value=7.5, in_flight=64_000),
 }
 # These stand for numbers that vary from call to call: no compiled kernel may depend on them.
 TOKENS, ROWS = 5000, 200
