@@ -48,8 +48,7 @@ test-rods: setup
 # On a machine with its own torch for its own CUDA: make test-gpu SETUP= BIN=DIR_OF_ITS_PYTHON
 test-gpu bench: export PYTHONPATH := kernels
 test-gpu: $(SETUP)
-	$(BIN)/python -m pytest -q tests/corl_kernels/jit
-	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m bench.session.gpu_tests
 
 check: setup
 	$(BIN)/ruff check .

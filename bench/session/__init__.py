@@ -1,0 +1,1 @@
+"""The parts of `python -m bench.gpu_session`: what it runs, the process of a step, and what the steps report."""
