@@ -10,20 +10,28 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from fake_cuda import Record, install, walking
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import corl_kernels
+from corl.config import Optim
 from corl.model.attention import packed_attention
 from corl.model.config import ModelConfig
 from corl.model.decoder import Decoder
 from corl.model.rope import RopeConfig
+from corl.parallel import World, shard_decoder
 from corl.rollout import memory
 from corl.rollout.engine import Engine
 from corl.rollout.request import Request
+from corl.training.batch import MicroBatch, TrainSequence, micro_batch
+from corl.training.trainer import Trainer
 from corl_kernels import PolicyObjective
 from corl_kernels.jit.swiglu import launch_swiglu
 
@@ -114,6 +122,47 @@ def train_kernels(kind: str, exact: bool) -> dict[str, Any]:
         assert all(p.grad is not None and p.grad.is_cuda for p in model.parameters())
         counts.append(Counter(RECORD.kernels))
     return {"layer": counts[1] - counts[0], "once": counts[0] - (counts[1] - counts[0])}
+
+
+@functools.cache
+def world() -> World:
+    """Two ranks of which this is the first; the collectives of the other are left out."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    return World(0, 2, torch.device("cuda", 0), init_device_mesh("cuda", (2,), mesh_dim_names=("data",)))
+
+
+def update(weights: str) -> None:
+    """Under FSDP2: swap, generate, sleep, score, update over two micro-batches, swap, wake, generate."""
+    with torch.device("meta"):
+        decoder = Decoder(replace(make_model().config, dtype=torch.float32))
+    decoder.set_activation_checkpointing(True)
+    parameters = shard_decoder(decoder, world(), compute_dtype=torch.bfloat16, reshard_after_forward=True)
+    trainer = Trainer(decoder, parameters, world(), Optim(lr=1.0), 9, keep_gathered=weights == "shared")
+    engine = Engine(decoder, max_seqs=8, kv_tokens=8192, weights=weights)
+    requests = [Request([1, 2, 3, 4, 5], n=4, max_tokens=9)]
+    batches = [micro_batch([TrainSequence(str(k), [1] * (200 + k), 9, 1.0)], world().device) for k in range(2)]
+
+    def make_head(batch: MicroBatch) -> Any:
+        def head(hidden: Tensor, weight: Tensor, grad_weight_out: Tensor | None) -> tuple:
+            tokens = batch.targets, batch.advantages, batch.token_weights
+            objective = PolicyObjective("grpo")
+            return tuple(
+                corl_kernels.linear_policy_loss(
+                    hidden, weight, *tokens, objective=objective, grad_weight_out=grad_weight_out
+                )
+            )
+
+        return head
+
+    engine.swap_weights(decoder)
+    engine.generate(requests)
+    engine.sleep()
+    for batch in batches:
+        trainer.score(batch, 1.0)
+    assert trainer.update(batches, make_head, 0).applied
+    engine.swap_weights(decoder)
+    engine.wake()
+    engine.generate(requests)
 
 
 def floats(*shape: int) -> Tensor:
@@ -212,6 +261,7 @@ FUNCTIONS: dict[str, Callable[[], Any]] = {
 WALKS: dict[str, Callable[[], Any]] = {
     **{name: functools.partial(rollout, *name.split()[1:2], "exact" in name)
        for name in ("rollout shared", "rollout arena", "rollout shared exact", "rollout arena exact")},
+    **{f"update {weights}": functools.partial(update, weights) for weights in ("shared", "arena")},
     "planted": planted,
     "default cache": default_cache,
     **{f"decode {kind}": functools.partial(decode_kernels, kind) for kind in ("qwen2", "qwen3")},
@@ -225,6 +275,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # the arena compares its own
     install(RECORD)
     memory._kind = lambda device: functools.partial(memory.HeldMemory, device=device)  # no driver to ask
+    world()  # of real numbers
     with walking(RECORD):
         for name, walk in WALKS.items():
             if len(sys.argv) > 1 and sys.argv[1] not in name:

@@ -148,6 +148,19 @@ class _Stream:
 
     def wait_stream(self, other: Any) -> None: ...
 
+    def wait_event(self, event: Any) -> None: ...
+
+    def record_event(self, event: Any = None) -> Any:
+        return event or _Event()
+
+
+class _Event:
+    def __init__(self, **_: Any) -> None: ...
+
+    def record(self, *_: Any) -> None: ...
+
+    def wait(self, *_: Any) -> None: ...
+
 
 class _Graph:
     def replay(self) -> None: ...
@@ -176,7 +189,7 @@ def install(record: Record) -> None:
         "device_count": lambda: 1, "get_device_capability": lambda *_: (9, 0), "set_device": lambda *_: None,
         "mem_get_info": lambda *_: (FREE_BYTES, TOTAL_BYTES), "empty_cache": lambda: None,
         "synchronize": lambda *_: record.note("wait", "torch.cuda.synchronize"),
-        "Stream": _Stream, "current_stream": _Stream, "stream": nullcontext, "device": nullcontext,
+        "Stream": _Stream, "Event": _Event, "current_stream": _Stream, "stream": nullcontext, "device": nullcontext,
         "CUDAGraph": _Graph, "graph": capture, "graph_pool_handle": lambda: (0, 0),
     }  # fmt: skip
     for name, stand_in in stand_ins.items():

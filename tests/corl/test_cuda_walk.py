@@ -29,6 +29,7 @@ DECODE_LAYER, DECODE_ONCE, TRAIN_LAYER = 11, 38, 41
 # (kind, file, function) outside of captures: why the host may read, write or wait there. The rest of corl and the whole
 # of corl_kernels neither wait for the device nor are waited for.
 BETWEEN_LOOKS = "the scheduler's decisions, between two looks at what was drawn"
+ONCE_AN_UPDATE = "loss and norm of an update, which decide whether it is applied"
 ALLOWED = {
     ("read", "corl/rollout/decode_batch.py", "read_drawn"): "the look itself: tokens and log-probs in one copy",
     ("read", "corl/model/exact_rows.py", "InBlocks._try"): "exact mode tries rows of a shape out, once",
@@ -40,6 +41,12 @@ ALLOWED = {
     ("write", "corl/rollout/decode_batch.py", "DecodeBatch.move"): BETWEEN_LOOKS,
     ("write", "corl/rollout/decode_batch.py", "DecodeBatch.extend"): BETWEEN_LOOKS,
     ("write", "corl/rollout/kv_cache.py", "KVCache.copy_pages"): BETWEEN_LOOKS,
+    ("write", "corl/training/batch.py", "micro_batch.tensor"): "a micro-batch's tokens, before its pass",
+    ("read", "corl/training/trainer.py", "Trainer.update"): ONCE_AN_UPDATE,
+    ("read", "corl/training/trainer.py", "_bad"): ONCE_AN_UPDATE,
+    ("write", "corl/training/trainer.py", "Trainer.update"): ONCE_AN_UPDATE,
+    ("write", "corl/parallel.py", "World.sum"): ONCE_AN_UPDATE,
+    ("read", "corl/parallel.py", "World.sum"): ONCE_AN_UPDATE,
 }
 
 NO_TENSORS = {"vocabulary_slice"}  # public functions of numbers alone
