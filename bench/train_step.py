@@ -169,8 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = time_updates(trainer, batch, recompute=recompute, repeats=options.repeats)
             of_published = f", MFU {found.share_of(published):.3f}" if published else ""
             print(
-                f"{'with' if recompute else 'without'} recompute: {found.ms:.1f} ms, {found.share_of(peaks.tflops):.3f} "
-                f"of the measured peak{of_published}, {found.peak_bytes / 1e9:.1f} GB at the peak",
+                f"{'with' if recompute else 'without'} recompute: {found.ms:.1f} ms, "
+                f"{found.share_of(peaks.tflops):.3f} of the measured peak{of_published}, "
+                f"{found.peak_bytes / 1e9:.1f} GB at the peak",
                 flush=True,
             )
         print(gap(trainer, rows=16, prompt=64, drawn=65, page_size=256 if on_gpu else 16))

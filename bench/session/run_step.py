@@ -1,4 +1,6 @@
-"""The process of one step: python -m bench.session.run_step MODULE:FUNCTION --name NAME --out DIR [--toy] [--skip PART ..]
+"""The process of one step of a session, which starts it.
+
+    python -m bench.session.run_step MODULE:FUNCTION --name NAME --out DIR [--toy] [--skip PART ..]
 
 Exit code 0: done, whatever was found. 1: an exception. 70: the GPU no longer answers. 77: a package is missing.
 """

@@ -280,7 +280,7 @@ def _with_gradients(
     reference: Callable[..., Sequence[Tensor]],
     tensors: Mapping[str, Tensor],
 ) -> Found:
-    """Results and the gradient of every tensor; weights' gradients are sums over all rows, so of bf16 they are looser."""
+    """Results, and the gradient of every tensor: with a bound for gradients, which are rounded once more."""
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
     wide = {name: tensor.double().requires_grad_() for name, tensor in tensors.items()}
     wanted = reference(*wide.values())

@@ -37,7 +37,7 @@ def small_smoke(context: Context) -> None:
 
 
 def sanitizer(context: Context) -> None:
-    """Accesses outside of a tensor, and races in shared memory, that compute-sanitizer finds in the small smoke test."""
+    """Accesses outside of a tensor, and races in shared memory, while the small smoke test runs."""
     if (path := _path(context, "compute-sanitizer")) is None:
         return
     for tool in context.parts(_TOOLS):

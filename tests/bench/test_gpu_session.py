@@ -306,7 +306,7 @@ def test_without_a_gpu_the_session_says_so(tmp_path):
 
 @pytest.mark.slow
 def test_the_dry_run_walks_every_step(tmp_path):
-    """The same steps at toy size on a CPU: all come to their end, what must hold holds, nothing is written elsewhere."""
+    """At toy size on a CPU all come to their end, what must hold does, and nothing is written elsewhere."""
     before = _tree(ROOT)
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     environment = {**os.environ, "PYTHONPATH": path}
