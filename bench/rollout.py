@@ -4,25 +4,30 @@
 
 One model with random weights, made here, is read by all: same prompts, samples, lengths, dtype, threads and machine,
 runs taken in turns after a warm-up. Continuous batching gets a cache that holds every sample and the best of three
-max_batch_tokens, each with forked prompts and with copies of them. Prints tables and ratios, appends a line of JSON per
-measurement to --out and draws a picture beside it. What only a GPU has (CUDA graphs, its bandwidth) has never been run.
+max_batch_tokens, each with forked prompts and with copies of them. Prints tables and ratios, appends a line of JSON to
+--out as soon as something is measured, and draws a picture beside it. A rival that fails costs its own row. What only a
+GPU has (CUDA graphs, the share of a step's floor) has never been run.
 """
 
 import argparse
 import importlib.metadata
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import rollout_rivals as rivals
+from bench.contest import PEER_ERRORS
 from bench.report import environment
 from bench.rollout_rivals import Generated, Workload, by_engine, engine_for
 from bench.rollout_rows import Row, append, draw, measure, table
 from bench.roofline import Peaks, peaks_of
+from bench.step_work import decode_step, floor_ms
 from corl.model.checkpoint_io import load_model
 from corl.model.decoder import Decoder
 from corl.rollout.engine import Engine
@@ -42,7 +47,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _PROMPT = (16, 96)  # shortest and longest
-_DECODED = (512, 256)  # prompt and completion where the decode bandwidth is measured
+_DECODED = (512, 256)  # prompt and completion where decoding is held against its floor
+# `generate` takes one group after the other, so that its rate is that of a few of them: on a GPU no more, or it alone
+# would take minutes. generate_batch decodes all samples at once only where its budget holds them.
+_BUDGETS, _BUDGETS_CUDA = (32, 64, 128), (512, 1024, 2048)
+_GROUPS_CUDA = 4
 
 
 def build(name: str, folder: Path, device: torch.device) -> tuple[Any, Decoder]:
@@ -65,13 +74,23 @@ def random_prompts(vocab: int, count: int, shortest: int, longest: int) -> list[
 
 
 def contest(
-    name: str, reference: Any, model: Decoder, workload: Workload, *, page_size: int, repeats: int, budgets: list[int]
-) -> list[Row]:
-    """Rows of the engine, generate_batch at its best and generate; then of every setting generate_batch was tried with.
+    name: str,
+    reference: Any,
+    model: Decoder,
+    workload: Workload,
+    *,
+    page_size: int,
+    repeats: int,
+    budgets: Sequence[int],
+    groups: int,
+) -> Iterator[list[Row]]:
+    """A row of every setting generate_batch is tried with; then of the engine, generate_batch at its best and generate.
 
     budgets  the max_batch_tokens tried, once each after a warm-up
+    groups   prompts that `generate` is given, at most
     """
     tokens = workload.samples * workload.max_tokens
+    few = Workload(workload.prompts[:groups], workload.n, workload.max_tokens)
 
     def batched(**chosen: Any) -> Callable[[], Generated]:
         return lambda: rivals.by_generate_batch(reference, workload, page_size=page_size, **chosen)
@@ -82,20 +101,25 @@ def contest(
         for fork in (True, False)
     }
     small = Workload(workload.prompts[:1], workload.n, workload.max_tokens)  # a warm-up
-    rivals.by_generate(reference, small)
-    rivals.by_generate_batch(reference, small, page_size=page_size, max_batch_tokens=budgets[0], fork=True)
-    trials = {key: (batched(**setting), setting) for key, setting in settings.items()}
-    tried = measure(name, trials, repeats=1, tokens=tokens, warm_up=False)
+    with suppress(*PEER_ERRORS):  # what fails here fails below, in a row of its own
+        rivals.by_generate(reference, small)
+        rivals.by_generate_batch(reference, small, page_size=page_size, max_batch_tokens=budgets[0], fork=True)
+    tried: list[Row] = []
+    for key, setting in settings.items():
+        trial = {key: (batched(**setting), setting)}
+        tried += measure(name, trial, repeats=1, tokens=tokens, warm_up=False, peers=[key])
+        yield tried[-1:]
     best = settings[max(tried, key=lambda row: row.rate).name]
     engine = engine_for(model, workload, page_size)
     runs = {
         _OURS: (lambda: by_engine(engine, workload), {"max_seqs": engine.max_seqs, "kv_tokens": engine.kv_tokens}),
         _BATCH: (batched(**best, keep=True), best | {"best_of": len(tried)}),
-        _GENERATE: (lambda: rivals.by_generate(reference, workload), {}),
+        _GENERATE: (lambda: rivals.by_generate(reference, few), {"prompts": len(few.prompts)}),
     }
-    ours, *theirs = measure(name, runs, repeats=repeats, tokens=tokens)
+    made = {_OURS: tokens, _BATCH: tokens, _GENERATE: few.samples * few.max_tokens}
+    ours, *theirs = measure(name, runs, repeats=repeats, tokens=made, peers=[_BATCH, _GENERATE])
     rivals.forget(reference)
-    return [ours.known(**occupancy(engine)), *theirs, *tried]
+    yield [ours.known(**occupancy(engine)), *theirs]
 
 
 def occupancy(engine: Engine) -> dict[str, float]:
@@ -105,7 +129,7 @@ def occupancy(engine: Engine) -> dict[str, float]:
     return {"kv_peak": stats.peak_pages / stats.num_pages, "idle": idle, "preemptions": stats.preemptions}
 
 
-def upkeep(name: str, model: Decoder, workload: Workload, *, page_size: int, repeats: int) -> list[Row]:
+def upkeep(name: str, model: Decoder, workload: Workload, *, page_size: int, repeats: int) -> Iterator[list[Row]]:
     """Rows of what a training step asks of an engine: newest weights in place, memory given back and taken again.
 
     On a GPU the rollout after that replays graphs captured before it; on both, it makes the same tokens.
@@ -129,7 +153,7 @@ def upkeep(name: str, model: Decoder, workload: Workload, *, page_size: int, rep
     after = [rivals.completions(engine, workload) for engine in engines.values()]
     assert after == before, "a rest changed what is generated"
     moved = [engine.swap_weights(model).bytes for engine in engines.values()]
-    return [*(row.known(bytes=size) for row, size in zip(rows, moved, strict=False)), rows[-1]]
+    yield [*(row.known(bytes=size) for row, size in zip(rows, moved, strict=False)), rows[-1]]
 
 
 def _finish(_: object) -> None:
@@ -137,25 +161,21 @@ def _finish(_: object) -> None:
         torch.cuda.synchronize()
 
 
-def bandwidth(
+def decoding(
     name: str, model: Decoder, peaks: Peaks, *, batches: Sequence[int], page_size: int, repeats: int
-) -> list[Row]:
-    """Rows of decoding B samples: the share of the device's bandwidth that weights and keys, read once a step, take."""
+) -> Iterator[list[Row]]:
+    """A row of decoding B samples, batch by batch: its steps' floor (bench.step_work) as a share of their time."""
     prompt, drawn = _DECODED
-    config, rows = model.config, []
-    skipped = 0 if config.tie_word_embeddings else model.embed_tokens.weight.nbytes  # a few of its rows are read
-    weights = sum(parameter.nbytes for parameter in model.parameters()) - skipped
-    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * model.head_weight.element_size()
     for batch in batches:
-        workload = Workload(random_prompts(config.vocab_size, batch // 8, prompt, prompt), 8, drawn)
+        workload = Workload(random_prompts(model.config.vocab_size, batch // 8, prompt, prompt), 8, drawn)
         engine = engine_for(model, workload, page_size)
         runs = {f"corl, batch {batch}": (lambda e=engine, w=workload: by_engine(e, w), {"prompt": prompt})}
         (row,) = measure(name, runs, repeats=repeats, tokens=workload.samples * drawn)
-        contexts = sum(prompt + step for step in range(1, drawn))  # of a sample, over the steps that decode
-        traffic = weights * (drawn - 1) + per_token * batch * contexts
-        decoding = row.timing.p50 / 1e3 - row.facts["first_token_s"]
-        rows.append(row.known(bandwidth=traffic / decoding / (peaks.tbps * 1e12), **occupancy(engine)))
-    return rows
+        assert row.timing is not None
+        # the steps forward tokens prompt + 1 .. prompt + drawn - 1 of every sample, counted with themselves
+        floors = (floor_ms(decode_step(model.config, batch, prompt + step), peaks) for step in range(1, drawn))
+        milliseconds = row.timing.p50 - row.facts["first_token_s"] * 1e3
+        yield [row.known(floor_share=sum(floors) / milliseconds, **occupancy(engine))]
 
 
 def verdict(rows: Sequence[Row], *, goal: float | None) -> list[str]:
@@ -165,6 +185,9 @@ def verdict(rows: Sequence[Row], *, goal: float | None) -> list[str]:
         named = {row.name: row for row in rows if row.model == model}
         for rival in (_BATCH, _GENERATE):
             ours, theirs = named[_OURS], named[rival]
+            if theirs.skipped is not None:
+                lines.append(f"{model}: corl / {rival}: nothing to compare with ({theirs.skipped})")
+                continue
             ratio = ours.rate / theirs.rate
             met = "" if goal is None else f" (goal >= {goal:g}: {'met' if ratio >= goal else 'MISSED'})"
             cpu = f"by CPU time {ours.cpu_rate / theirs.cpu_rate:.2f}"
@@ -178,26 +201,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
     surroundings = environment(device) | {"transformers": importlib.metadata.version("transformers")}
-    print(
-        f"{surroundings}\n{'' if on_gpu else 'no GPU: neither CUDA graphs nor the bandwidth of a device'}", flush=True
-    )
+    print(f"{surroundings}\n{'' if on_gpu else 'no GPU: neither CUDA graphs nor the floor of a step'}", flush=True)
     page_size = 256 if on_gpu else 64
+    budgets = options.budgets or (_BUDGETS_CUDA if on_gpu else _BUDGETS)
+    groups = min(_GROUPS_CUDA, options.prompts) if on_gpu else options.prompts
+    sizes = {"prompts": options.prompts, "samples": options.samples, "max_tokens": options.max_tokens}
     found: list[Row] = []
     for name in options.models or (["qwen2.5-7b"] if on_gpu else ["tiny", "wide"]):
         with tempfile.TemporaryDirectory() as folder:
             reference, model = build(name, Path(folder), device)
+        shape = {"shape": SHAPES[name] | sizes, "dtype": str(model.head_weight.dtype)}
         prompts = random_prompts(model.config.vocab_size, options.prompts, *_PROMPT)
         workload = Workload(prompts, options.samples, options.max_tokens)
         same = {"page_size": page_size, "repeats": options.repeats}
-        rows = contest(name, reference, model, workload, budgets=options.budgets, **same)
-        rows += upkeep(name, model, workload, **same)
-        if on_gpu:
-            del reference
-            rows += bandwidth(name, model, peaks_of(device), batches=(64, 256), **same)
-        sizes = {"prompts": options.prompts, "samples": options.samples, "max_tokens": options.max_tokens}
-        append(rows, surroundings | {"shape": SHAPES[name] | sizes, "dtype": str(model.head_weight.dtype)}, options.out)
+        decoded = decoding(name, model, peaks_of(device), batches=(64, 256), **same) if on_gpu else ()
+        measured = chain(
+            contest(name, reference, model, workload, budgets=budgets, groups=groups, **same),
+            upkeep(name, model, workload, **same),
+            decoded,
+        )
+        rows: list[Row] = []
+        for some in measured:
+            append(some, surroundings | shape, options.out)
+            rows += some
         print(f"{name}: {sizes}, prompts of {_PROMPT[0]} to {_PROMPT[1]} tokens\n{table(rows)}\n", flush=True)
         found += rows
+        del reference
     picture = options.out.with_suffix(".png")
     draw(found, str(surroundings["device"]), picture)
     print(f"wrote {options.out} and {picture}", *verdict(found, goal=None if on_gpu else _GOAL), sep="\n")
@@ -211,7 +240,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8, help="of every prompt")
     parser.add_argument("--max-tokens", type=int, default=64, help="of every sample; none ends earlier")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--budgets", type=int, nargs=3, default=[32, 64, 128], help="of generate_batch, in tokens")
+    parser.add_argument(
+        "--budgets", type=int, nargs=3, help="of generate_batch, in tokens (32 64 128; on a GPU 512 to 2048)"
+    )
     options = parser.parse_args(arguments)
     if options.out.suffix != ".jsonl":
         parser.error(f"--out {options.out} must end in .jsonl; the picture goes beside it as .png")

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from bench import rollout
 from bench.rollout_rivals import Workload, by_engine, engine_for, quiet
 from bench.rollout_rows import Row, append, measure, table
 from bench.roofline import Peaks
+from bench.step_work import decode_step
 from bench.timing import Timing
 from corl.model.attention import packed_attention
 
@@ -70,15 +72,16 @@ def test_the_cache_holds_every_sample(pair):
     assert facts["preemptions"] == 0 and 0.3 < facts["kv_peak"] <= 1
 
 
-def test_the_bandwidth_counts_weights_and_keys_once_a_step(pair, monkeypatch):
-    """Three steps decode after a prompt of 5: 3 times the weights, and keys of 6, 7 and 8 tokens of each sample."""
+def test_decoding_is_held_against_the_floor_of_its_steps(pair, monkeypatch):
+    """Three steps decode after a prompt of 5, with 6, 7 and 8 positions; memory so slow that its bytes are all."""
     monkeypatch.setattr(rollout, "_DECODED", (5, 4))
-    peaks = Peaks(1.0, 1e-6, "made up")
-    (row,) = rollout.bandwidth("test", pair[1], peaks, batches=(8,), page_size=8, repeats=1)
-    weights = sum(p.nbytes for name, p in pair[1].named_parameters() if "embed" not in name)
-    traffic = 3 * weights + 8 * (6 + 7 + 8) * (2 * 2 * 2 * 8 * 4)
-    seconds = row.timing.p50 / 1e3 - row.facts["first_token_s"]
-    assert row.facts["bandwidth"] == pytest.approx(traffic / seconds / 1e6)
+    ((row,),) = rollout.decoding("test", pair[1], Peaks(1e9, 1e-6, "made up"), batches=(8,), page_size=8, repeats=1)
+    config = pair[1].config
+    moved = sum(part.count * part.traffic for context in (6, 7, 8) for part in decode_step(config, 8, context).values())
+    milliseconds = row.timing.p50 - row.facts["first_token_s"] * 1e3
+    assert row.facts["floor_share"] == pytest.approx(moved / 1e6 * 1e3 / milliseconds)
+    weights = sum(p.nbytes for name, p in pair[1].named_parameters() if p.ndim == 2 and "embed" not in name)
+    assert moved > 3 * weights
 
 
 def test_every_run_must_make_the_same_number_of_tokens(pair):
@@ -87,6 +90,39 @@ def test_every_run_must_make_the_same_number_of_tokens(pair):
     runs = {"ours": (lambda: by_engine(engine, workload), {})}
     with pytest.raises(AssertionError, match="made 6 tokens, 7 were asked for"):
         measure("test", runs, repeats=1, tokens=7)
+
+
+def test_a_rival_that_fails_costs_its_own_row(capsys):
+    def fails():
+        raise RuntimeError("no such cache\nand a long story")
+
+    runs = {"theirs": (fails, {}), "ours": (lambda: None, {})}
+    theirs, ours = measure("test", runs, repeats=2, peers=["theirs"])
+    assert theirs.skipped == "RuntimeError: no such cache" and theirs.timing is None and theirs.rate == 0
+    assert ours.timing.samples == 2 and ours.skipped is None
+    assert table([theirs, ours]).splitlines()[0] == "skipped: theirs: RuntimeError: no such cache"
+    with pytest.raises(RuntimeError, match="no such cache"):
+        measure("test", runs, repeats=1)
+    named = [_row("corl", 1.0, 0.1), replace(theirs, model="tiny", name="generate_batch")]
+    named.append(_row("generate per group", 4.0, 0.2))
+    assert "nothing to compare with (RuntimeError: no such cache)" in rollout.verdict(named, goal=3.0)[0]
+
+
+def test_a_contest_without_its_rivals_still_measures_the_engine(pair, monkeypatch):
+    """Rows come as soon as they are measured: the trials one by one, then the rest."""
+
+    def fails(*_, **__):
+        raise ValueError("planted")
+
+    monkeypatch.setattr(rollout.rivals, "by_generate_batch", fails)
+    monkeypatch.setattr(rollout.rivals, "forget", lambda model: None)
+    workload = Workload(rollout.random_prompts(61, 3, 5, 9), 2, 3)
+    settings = {"page_size": 8, "repeats": 1, "budgets": (16, 32, 64), "groups": 1}
+    *trials, last = list(rollout.contest("test", *pair, workload, **settings))
+    assert len(trials) == 6 and all(len(rows) == 1 and rows[0].skipped for rows in trials)
+    ours, batched, grouped = last
+    assert ours.tokens == 18 and batched.skipped == "ValueError: planted"
+    assert grouped.tokens == 6 and grouped.settings == {"prompts": 1}
 
 
 def test_turns_alternate_and_the_warm_up_does_not_count():

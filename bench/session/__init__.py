@@ -1,1 +1,0 @@
-"""The parts of `python -m bench.gpu_session`: what it runs, the process of a step, and what the steps report."""
