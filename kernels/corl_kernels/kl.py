@@ -53,6 +53,7 @@ def _setup_context(ctx, inputs, output):
     # not saved as tensors of the graph, which those of inference_mode could not be
     ctx.reference = ref_hidden, ref_weight
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(hidden, weight, temperature, *output)
 
 

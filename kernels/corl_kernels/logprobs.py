@@ -70,11 +70,13 @@ def _gradients(
 def _setup_context(ctx, inputs, output):
     hidden, weight, bias, targets, temperature, ctx.softcap, *ctx.settings = inputs
     ctx.mark_non_differentiable(*output[2:])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(hidden, weight, bias, targets, temperature, *output[1:])
 
 
 def _backward(gradients, ctx, grad_logprobs, grad_entropy, *_):
     wants = ctx.needs_input_grad[:3]
+    grad_logprobs = torch.zeros_like(grad_entropy) if grad_logprobs is None else grad_logprobs
     found = gradients(*ctx.saved_tensors, grad_logprobs, grad_entropy, *wants, ctx.softcap, *ctx.settings)
     absent = (None,) * (3 + len(ctx.settings))
     return *(gradient if want else None for gradient, want in zip(found, wants, strict=True)), *absent

@@ -137,6 +137,7 @@ def _forward(
 def _setup_context(ctx, inputs, output):
     hidden, weight, bias = inputs[:3]
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # or zeros as large as the gradients would be made for them
     ctx.save_for_backward(*output[4:])
     ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
     ctx.grad_weight_out, ctx.at_once = inputs[_NUM_INPUTS:] or (None, False)

@@ -40,3 +40,12 @@ def test_peak_is_flat_in_tokens(op, buffers):
     # the chunk, a cacheful of temporaries, both forms of dW
     assert extra[0] <= buffers * CHUNK + 6 * 2**20 + 4 * V * H * 4
     assert extra[0] >= buffers * CHUNK
+
+
+def test_the_backward_allocates_nothing():
+    """The gradients are there since the forward and are scaled where they lie."""
+    hidden, weight = torch.randn(2000, H, requires_grad=True), torch.randn(V, H, requires_grad=True)
+    targets, ones = torch.zeros(2000, dtype=torch.int64), torch.ones(2000)
+    loss = linear_policy_loss(hidden, weight, targets, ones, ones).loss
+    assert peak_bytes(loss.backward) < 1000
+    assert weight.grad is not None
