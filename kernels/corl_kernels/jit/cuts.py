@@ -276,5 +276,5 @@ def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, 
     """See corl_kernels.cuts; one program a row."""
     _narrow_kernel[(len(search),)](
         bins, temperature.contiguous(), search, clear,
-        BY_VALUE=by_value, BY_MASS=by_mass, BITS=bins.shape[2].bit_length() - 1, num_warps=4,
+        BY_VALUE=by_value, BY_MASS=by_mass, BITS=bins.shape[2].bit_length() - 1, num_warps=8,
     )  # fmt: skip

@@ -13,9 +13,11 @@ from corl.model.rope import RopeConfig
 from corl.parallel import copy_full, init_world, shard_decoder
 from corl.rollout.arena import ALIGNMENT, ArenaWeights
 from corl.rollout.tensor_parallel import tensor_parallel_group
+from corl_kernels import vocabulary_slice
 
 CPU = torch.device("cpu")
-# Over four ranks 61 rows are 16, 16, 16 and 13, 30 rows 8, 8, 8 and 6, and 6 rows 2, 2, 2 and none.
+# Over four ranks FSDP2 cuts 300 rows into 75 each, 30 into 8, 8, 8 and 6, and 6 into 2, 2, 2 and none; a vocabulary of
+# 300 is 128, 128, 44 and none where it is sliced for rollout, and one of 61 is all on the first rank.
 QWEN2 = ModelConfig(
     model_type="qwen2", vocab_size=61, hidden_size=30, intermediate_size=44, num_layers=2, num_heads=4,
     num_kv_heads=2, head_dim=6, max_positions=128, rms_norm_eps=1e-6, rope=RopeConfig(1000.0),
@@ -103,7 +105,8 @@ def slice_of(name, full, rank, size):
     if "o_proj" in name or "down_proj" in name:
         return full.chunk(size, dim=1)[rank]
     if "embed_tokens" in name or "lm_head" in name:
-        return full.chunk(size)[rank]
+        first, count = vocabulary_slice(len(full), rank, size)
+        return full[first : first + count]
     return full
 
 
@@ -153,7 +156,7 @@ def check_refreshes(model, parameters, weights, rank, size):
 
 def worker() -> None:
     world = init_world(60)
-    for config, dtype in ((QWEN2, torch.bfloat16), (QWEN3, torch.float32)):
+    for config, dtype in ((replace(QWEN2, vocab_size=300), torch.bfloat16), (QWEN3, torch.float32)):
         with torch.device("meta"):
             model = Decoder(config)
         parameters = shard_decoder(model, world, compute_dtype=dtype, reshard_after_forward=True)

@@ -21,9 +21,10 @@ from corl.rollout.request import Request
 from corl.rollout.tensor_parallel import tensor_parallel_group
 
 LENGTHS = (1, 7, 8, 19, 30, 4, 12, 25)
-PROMPTS = [[random.Random(i).randrange(61) for _ in range(length)] for i, length in enumerate(LENGTHS)]
+VOCAB = 300  # three blocks of a draw: over four ranks 128, 128, 44 and no columns
+PROMPTS = [[random.Random(i).randrange(VOCAB) for _ in range(length)] for i, length in enumerate(LENGTHS)]
 REQUESTS = [
-    Request(prompt, n=3, max_tokens=16, stop_ids=(7,), top_k=30 * (i % 2), id=f"q{i}")
+    Request(prompt, n=3, max_tokens=16, stop_ids=tuple(range(7, VOCAB, 20)), top_k=30 * (i % 2), id=f"q{i}")
     for i, prompt in enumerate(PROMPTS)
 ]
 # (engines, ranks of an engine, tokens of the cache): the second cache is small enough to preempt
@@ -32,7 +33,7 @@ LAYOUTS = [(1, 1, 2048), (2, 1, 2048), (4, 1, 2048), (4, 1, 48), (2, 2, 2048), (
 
 def make_model() -> Decoder:
     config = ModelConfig(
-        model_type="qwen2", vocab_size=61, hidden_size=32, intermediate_size=48, num_layers=2, num_heads=4,
+        model_type="qwen2", vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_layers=2, num_heads=4,
         num_kv_heads=2, head_dim=8, max_positions=128, rms_norm_eps=1e-6, rope=RopeConfig(1000.0),
         qkv_bias=True, qk_norm=False, tie_word_embeddings=True, dtype=torch.float32,
     )  # fmt: skip

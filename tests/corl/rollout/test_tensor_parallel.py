@@ -27,6 +27,7 @@ from corl.rollout.tensor_parallel import (
     local_decoder,
     tensor_parallel_group,
 )
+from corl_kernels import sample_tokens, vocabulary_slice
 
 CPU = torch.device("cpu")
 QWEN2 = ModelConfig(
@@ -44,7 +45,9 @@ def whole(config, seed=0):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
-@pytest.mark.parametrize("config", [QWEN2, QWEN3], ids=["qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "config", [QWEN2, QWEN3, replace(QWEN3, vocab_size=700)], ids=["qwen2", "qwen3", "several blocks"]
+)
 def test_the_slices_of_all_ranks_are_the_model(config, size):
     """Every element of a full parameter is in as many slices as have it: 1, or more where key heads are shared."""
     full = whole(config)
@@ -63,8 +66,8 @@ def test_the_slices_of_all_ranks_are_the_model(config, size):
                 for place, own_place in cut.overlaps(start, len(rows)):
                     rows[place] += 1
                     own[own_place] += 1
-            filled = own.all(1)
-            assert own.max() == 1 and (filled.all() or "embed" in name or "lm_head" in name)
+            vocabulary = "embed" in name or "lm_head" in name  # of which a rank may hold few rows, or none
+            assert own.max() <= 1 and (own.all() or vocabulary)
         if "norm" in name:
             assert (counts == size).all()
         elif "qkv_proj" in name:
@@ -170,12 +173,6 @@ def check_collectives(world, parallel):
     strided = terms[parallel.rank].T
     assert torch.equal(parallel.all_reduce(strided), total.T)
 
-    columns = torch.arange(parallel.size * 5).expand(3, -1) + 100 * torch.arange(3)[:, None]
-    own = columns[:, 5 * parallel.rank : 5 * parallel.rank + 5].float()
-    for count in (parallel.size * 5, parallel.size * 5 - 3):
-        gathered = parallel.gather_columns(own, count)
-        assert torch.equal(gathered, columns[:, :count].float())
-
     assert parallel.smallest(7 - parallel.rank) == 8 - parallel.size
     parallel.assert_equal(["a", 1])
     with pytest.raises(AssertionError, match="disagree"):
@@ -186,15 +183,39 @@ def check_forward(config, parallel):
     model = whole(config)
     weights = ArenaWeights(config, dtype=torch.float32, device=CPU, tensor_parallel=parallel)
     weights.refresh(model)
-    ids = torch.arange(40) * 7 % 61
+    ids = torch.arange(40) * 7 % config.vocab_size
     positions = torch.cat([torch.arange(25), torch.arange(15)])
     attend = packed_attention(torch.tensor([0, 25, 40], dtype=torch.int32), 25)
     with torch.inference_mode():
         wanted, hidden = model.run(ids, positions, attend), weights.decoder.run(ids, positions, attend)
         torch.testing.assert_close(hidden, wanted, rtol=0, atol=1e-5)
+        first, count = vocabulary_slice(config.vocab_size, parallel.rank, parallel.size)
         logits = weights.logits(wanted)
-        assert logits.shape == (40, 61) and logits.dtype == torch.float32
-        torch.testing.assert_close(logits, head_logits(wanted, model.head_weight), rtol=0, atol=1e-5)
+        assert logits.shape == (40, count) and logits.dtype == torch.float32
+        whole_logits = head_logits(wanted, model.head_weight)
+        torch.testing.assert_close(logits, whole_logits[:, first : first + count], rtol=0, atol=1e-5)
+    check_draws(whole_logits, whole_logits[:, first : first + count], weights.vocabulary)
+
+
+def check_draws(whole_logits, own_logits, vocabulary):
+    """The same bits from the ranks' columns as from all of them, cut and not."""
+    rows = len(whole_logits)
+    state = {
+        "temperature": torch.tensor([0.0, 0.7, 1.0, 1.4]).repeat(rows)[:rows],
+        "seeds": torch.arange(rows) * 0x9E3779B97F4A7C15 % 2**63 - 2**62,
+        "positions": torch.arange(rows),
+    }
+    limits = {
+        "top_k": torch.tensor([0, 5, 40]).repeat(rows)[:rows],
+        "top_p": torch.tensor([1, 0.9]).repeat(rows)[:rows],
+    }
+    for given in (state, state | limits):
+        wanted = sample_tokens(whole_logits, **given)
+        found = sample_tokens(own_logits, **given, vocabulary=vocabulary)
+        assert torch.equal(found.tokens, wanted.tokens)
+        assert torch.equal(found.logprobs, wanted.logprobs)
+    with pytest.raises(ValueError, match=r"vocabulary.start=.* where the blocks of rank"):
+        sample_tokens(own_logits, **state, vocabulary=replace(vocabulary, start=vocabulary.start + 1))
 
 
 def check_completions(config, parallel):
@@ -223,7 +244,7 @@ def worker() -> None:
         parallel = tensor_parallel_group(world, size)
         assert (parallel.rank, parallel.size) == (world.rank % size, size)
         check_collectives(world, parallel)
-        for config in (QWEN2, QWEN3):
+        for config in (QWEN2, QWEN3, replace(QWEN2, vocab_size=300), replace(QWEN3, vocab_size=700)):
             check_forward(config, parallel)
         check_completions(QWEN2 if size == 2 else QWEN3, parallel)
     dist.destroy_process_group()
