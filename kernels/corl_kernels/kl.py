@@ -58,6 +58,8 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(gradients, ctx, grad_kl, *_):
+    if grad_kl is None:
+        return (None,) * 7
     (hidden, weight, *results), wants = ctx.saved_tensors, ctx.needs_input_grad[:2]
     found = gradients(hidden, weight, *ctx.reference, *results, grad_kl, *wants, *ctx.operands)
     return *(gradient if want else None for gradient, want in zip(found, wants, strict=True)), *(None,) * 5

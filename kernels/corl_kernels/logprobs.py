@@ -75,10 +75,12 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(gradients, ctx, grad_logprobs, grad_entropy, *_):
-    wants = ctx.needs_input_grad[:3]
-    grad_logprobs = torch.zeros_like(grad_entropy) if grad_logprobs is None else grad_logprobs
+    wants, absent = ctx.needs_input_grad[:3], (None,) * (3 + len(ctx.settings))
+    if grad_logprobs is None:
+        if grad_entropy is None:
+            return None, None, None, *absent
+        grad_logprobs = torch.zeros_like(grad_entropy)
     found = gradients(*ctx.saved_tensors, grad_logprobs, grad_entropy, *wants, ctx.softcap, *ctx.settings)
-    absent = (None,) * (3 + len(ctx.settings))
     return *(gradient if want else None for gradient, want in zip(found, wants, strict=True)), *absent
 
 
