@@ -190,6 +190,7 @@ def install(record: Record) -> None:
         "mem_get_info": lambda *_: (FREE_BYTES, TOTAL_BYTES), "empty_cache": lambda: None,
         "synchronize": lambda *_: record.note("wait", "torch.cuda.synchronize"),
         "Stream": _Stream, "Event": _Event, "current_stream": _Stream, "stream": nullcontext, "device": nullcontext,
+        "is_current_stream_capturing": lambda: record.capturing,
         "CUDAGraph": _Graph, "graph": capture, "graph_pool_handle": lambda: (0, 0),
     }  # fmt: skip
     for name, stand_in in stand_ins.items():
