@@ -9,7 +9,17 @@ import triton.language as tl
 from torch import Tensor
 
 from corl_kernels.jit import on_its_device
-from corl_kernels.jit.policy_rows import _LN_2, _LOADS, _LOG2_E, _LOWEST, _PER_LOAD, _exp2, _lane_sum, in_place
+from corl_kernels.jit.policy_rows import (
+    _LN_2,
+    _LOG2_E,
+    _LOWEST,
+    _PER_LOAD,
+    _below,
+    _exp2,
+    _largest,
+    _load_tiles,
+    in_place,
+)
 from corl_kernels.kl_rows import Divergence
 
 # V vocabulary, C rows of a chunk; row r belongs to token start + r while that is below stop, z = logits / temperature.
@@ -21,28 +31,23 @@ _PER_TOKEN = (
 
 
 @triton.jit
-def _below(y, rate, top):
-    """y rate - top, -inf made finite; a NaN stays."""
-    return tl.maximum(tl.fma(y, rate, -top), _LOWEST, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
 def _fold_pair(y, ref_y, rate, top, ref_top, total, ref_total, weighted):
     """A block more in every lane's statistics of both rows.
 
     With d = y rate - top and d' of the reference: total = sum 2^d, ref_total = sum 2^d', weighted = sum 2^d (d - d').
     """
-    higher = tl.maximum(top, tl.max(tl.max(y, 2), 0) * rate)
-    ref_higher = tl.maximum(ref_top, tl.max(tl.max(ref_y, 2), 0) * rate)
-    below = _below(y, rate, higher[None, :, None])
-    ref_below = _below(ref_y, rate, ref_higher[None, :, None])
-    exponential, factor = _exp2(below), _exp2(top - higher)
-    fall = (top - higher) - (ref_top - ref_higher)
-    # where p vanishes so does its term, whatever q is
-    gap = tl.where(exponential > 0, below - ref_below, exponential)
-    weighted = tl.fma(tl.fma(fall, total, weighted), factor, _lane_sum(exponential * gap))
-    total = tl.fma(total, factor, _lane_sum(exponential))
-    ref_total = tl.fma(ref_total, _exp2(ref_top - ref_higher), _lane_sum(_exp2(ref_below)))
+    higher, ref_higher = tl.maximum(top, _largest(y) * rate), tl.maximum(ref_top, _largest(ref_y) * rate)
+    factor, fall = _exp2(top - higher), (top - higher) - (ref_top - ref_higher)
+    total, weighted = total * factor, tl.fma(fall, total, weighted) * factor
+    ref_total *= _exp2(ref_top - ref_higher)
+    for tile in tl.static_range(4):
+        below, ref_below = _below(y[tile], rate, higher), _below(ref_y[tile], rate, ref_higher)
+        exponential = _exp2(below)
+        # where p vanishes so does its term, whatever q is
+        gap = tl.where(exponential > 0, below - ref_below, exponential)
+        total += tl.sum(exponential, 1)
+        ref_total += tl.sum(_exp2(ref_below), 1)
+        weighted += tl.sum(exponential * gap, 1)
     return higher, ref_higher, total, ref_total, weighted
 
 
@@ -54,32 +59,26 @@ def _divergence_rows_kernel(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """sum_v p (log p - log q) of one row, and both rows' statistics, in one pass over each."""
-    LANES: tl.constexpr = BLOCK // (_LOADS * _PER_LOAD)
+    LANES: tl.constexpr = BLOCK // (4 * _PER_LOAD)
     row = tl.program_id(0)
     token = start + row
     if token < stop:
         row_ptr = logits_ptr + row.to(tl.int64) * row_stride
         ref_row_ptr = ref_logits_ptr + row.to(tl.int64) * ref_row_stride
         rate = _LOG2_E / tl.load(temperature_ptr + token, mask=has_temperature != 0, other=1.0)
-        columns = (
-            tl.arange(0, _LOADS)[:, None, None] * (LANES * _PER_LOAD)
-            + tl.arange(0, LANES)[None, :, None] * _PER_LOAD
-            + tl.arange(0, _PER_LOAD)[None, None, :]
-        )
         top, ref_top = tl.full((LANES,), -1e30, tl.float32), tl.full((LANES,), -1e30, tl.float32)
         total, ref_total = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
         weighted = tl.zeros((LANES,), tl.float32)
         whole = vocab_size // BLOCK * BLOCK
         for first in range(0, whole, BLOCK):
-            y, ref_y = tl.load(row_ptr + first + columns), tl.load(ref_row_ptr + first + columns)
+            y = _load_tiles(row_ptr, row_ptr, first, vocab_size, 0.0, False, False, False, LANES)
+            ref_y = _load_tiles(ref_row_ptr, ref_row_ptr, first, vocab_size, 0.0, False, False, False, LANES)
             top, ref_top, total, ref_total, weighted = _fold_pair(
                 y, ref_y, rate, top, ref_top, total, ref_total, weighted
             )
         if whole < vocab_size:
-            index = whole + columns
-            mask = index < vocab_size
-            y = tl.load(row_ptr + index, mask=mask, other=float("-inf"))
-            ref_y = tl.load(ref_row_ptr + index, mask=mask, other=float("-inf"))
+            y = _load_tiles(row_ptr, row_ptr, whole, vocab_size, 0.0, True, False, False, LANES)
+            ref_y = _load_tiles(ref_row_ptr, ref_row_ptr, whole, vocab_size, 0.0, True, False, False, LANES)
             top, ref_top, total, ref_total, weighted = _fold_pair(
                 y, ref_y, rate, top, ref_top, total, ref_total, weighted
             )
@@ -126,8 +125,9 @@ def _divergence_gradient_rows_kernel(
         if slope != 0:
             y = tl.load(row_ptr + index, mask=mask, other=0.0)
             ref_y = tl.load(ref_row_ptr + index, mask=mask, other=0.0)
-            logprob = _below(y, rate, top)
-            gap = (logprob - _below(ref_y, rate, ref_top)) * _LN_2
+            logprob = tl.maximum(tl.fma(y, rate, -top), _LOWEST, propagate_nan=tl.PropagateNan.ALL)
+            ref_logprob = tl.maximum(tl.fma(ref_y, rate, -ref_top), _LOWEST, propagate_nan=tl.PropagateNan.ALL)
+            gap = (logprob - ref_logprob) * _LN_2
             dlogit = slope * _exp2(logprob) * (gap - kl)
         # 16-bit gradients lie over the first half of the row, as in policy_rows._gradient_rows_kernel
         tl.debug_barrier()

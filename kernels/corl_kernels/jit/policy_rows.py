@@ -27,7 +27,7 @@ _LN_2 = tl.constexpr(0.6931471805599453)
 _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 # 16 values a thread: four 16-byte loads in flight; 32 registers, so that 64 warps fill a multiprocessor
 _BLOCK, _WARPS = 4096, 8
-_LOADS, _PER_LOAD = tl.constexpr(4), tl.constexpr(4)
+_PER_LOAD = tl.constexpr(4)
 # One value a row each: where a chunk starts must not make another variant of the kernel.
 _PER_TOKEN = (
     "targets_ptr", "temperature_ptr", "advantages_ptr", "weights_ptr", "old_ptr", "ref_ptr", "rollout_ptr",
@@ -76,23 +76,52 @@ def _load(
 
 
 @triton.jit
-def _lane_sum(x):
-    """[LANES] of x [_LOADS, LANES, _PER_LOAD]: a lane's values are those of one thread, so nothing is waited for."""
-    return tl.sum(tl.sum(x, 2), 0)
+def _load_tiles(
+    row_ptr, bias_ptr, first, vocab_size, softcap,
+    MASKED: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTCAP: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """y of a block from column `first` on, as four tiles."""
+    # Four tensors of two dimensions: triton 3.6 and 3.7 lay out one of three dimensions over the threads differently.
+    y_0 = _load(row_ptr, bias_ptr, _tile(first, 0, LANES), vocab_size, softcap, MASKED, HAS_BIAS, SOFTCAP)
+    y_1 = _load(row_ptr, bias_ptr, _tile(first, 1, LANES), vocab_size, softcap, MASKED, HAS_BIAS, SOFTCAP)
+    y_2 = _load(row_ptr, bias_ptr, _tile(first, 2, LANES), vocab_size, softcap, MASKED, HAS_BIAS, SOFTCAP)
+    y_3 = _load(row_ptr, bias_ptr, _tile(first, 3, LANES), vocab_size, softcap, MASKED, HAS_BIAS, SOFTCAP)
+    return y_0, y_1, y_2, y_3
+
+
+@triton.jit
+def _tile(first, TILE: tl.constexpr, LANES: tl.constexpr):
+    """The columns [LANES, _PER_LOAD] of one load; a lane's are those of one thread, so nothing is waited for."""
+    lanes, values = tl.arange(0, LANES)[:, None], tl.arange(0, _PER_LOAD)[None, :]
+    return first + TILE * LANES * _PER_LOAD + lanes * _PER_LOAD + values
+
+
+@triton.jit
+def _largest(y):
+    """[LANES] of the four tiles y."""
+    return tl.maximum(tl.maximum(tl.max(y[0], 1), tl.max(y[1], 1)), tl.maximum(tl.max(y[2], 1), tl.max(y[3], 1)))
+
+
+@triton.jit
+def _below(y, rate, top):
+    """y rate - top of every lane, -inf made finite; a NaN stays."""
+    return tl.maximum(tl.fma(y, rate, -top[:, None]), _LOWEST, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def _fold(y, rate, top, total, weighted):
-    """A block more in every lane's statistics: top = max y rate, total = sum 2^(y rate - top), weighted = the sum of
+    """Four tiles more in every lane's statistics: top = max y rate, total = sum 2^(y rate - top), weighted = the sum of
     the same times (y rate - top)."""
-    higher = tl.maximum(top, tl.max(tl.max(y, 2), 0) * rate)
+    higher = tl.maximum(top, _largest(y) * rate)
     fall = top - higher
     factor = _exp2(fall)
-    below = tl.fma(y, rate, -higher[None, :, None])
-    below = tl.maximum(below, _LOWEST, propagate_nan=tl.PropagateNan.ALL)
-    exponential = _exp2(below)
-    weighted = tl.fma(tl.fma(fall, total, weighted), factor, _lane_sum(exponential * below))
-    return higher, tl.fma(total, factor, _lane_sum(exponential)), weighted
+    total, weighted = total * factor, tl.fma(fall, total, weighted) * factor
+    for tile in tl.static_range(4):
+        below = _below(y[tile], rate, higher)
+        exponential = _exp2(below)
+        total += tl.sum(exponential, 1)
+        weighted += tl.sum(exponential * below, 1)
+    return higher, total, weighted
 
 
 @triton.jit(do_not_specialize=("start", "stop", "has_temperature"), do_not_specialize_on_alignment=_PER_TOKEN)
@@ -102,27 +131,22 @@ def _statistics_rows_kernel(
     HAS_BIAS: tl.constexpr, SOFTCAP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One row: log-prob of the target, entropy, max z and log sum exp(z - max z), in one pass over it."""
-    LANES: tl.constexpr = BLOCK // (_LOADS * _PER_LOAD)
+    LANES: tl.constexpr = BLOCK // (4 * _PER_LOAD)
     row = tl.program_id(0)
     token = start + row
     target = tl.load(targets_ptr + token, mask=token < stop, other=_IGNORE)
     if target != _IGNORE:
         row_ptr = logits_ptr + row.to(tl.int64) * row_stride
         rate = _LOG2_E / tl.load(temperature_ptr + token, mask=has_temperature != 0, other=1.0)
-        columns = (
-            tl.arange(0, _LOADS)[:, None, None] * (LANES * _PER_LOAD)
-            + tl.arange(0, LANES)[None, :, None] * _PER_LOAD
-            + tl.arange(0, _PER_LOAD)[None, None, :]
-        )
         # Every lane has its own maximum, so that nothing in the loop waits for another thread.
         top = tl.full((LANES,), -1e30, tl.float32)
         total, weighted = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
         whole = vocab_size // BLOCK * BLOCK
         for first in range(0, whole, BLOCK):
-            y = _load(row_ptr, bias_ptr, first + columns, vocab_size, softcap, False, HAS_BIAS, SOFTCAP)
+            y = _load_tiles(row_ptr, bias_ptr, first, vocab_size, softcap, False, HAS_BIAS, SOFTCAP, LANES)
             top, total, weighted = _fold(y, rate, top, total, weighted)
         if whole < vocab_size:
-            y = _load(row_ptr, bias_ptr, whole + columns, vocab_size, softcap, True, HAS_BIAS, SOFTCAP)
+            y = _load_tiles(row_ptr, bias_ptr, whole, vocab_size, softcap, True, HAS_BIAS, SOFTCAP, LANES)
             top, total, weighted = _fold(y, rate, top, total, weighted)
         highest = tl.max(top, 0)
         factor = _exp2(top - highest)
