@@ -130,8 +130,9 @@ def paged_attention(
 def sampling_rivals(
     shape: ModelShape, rows: int, vocab: int, *, device: torch.device, dtype: torch.dtype
 ) -> list[Contender]:
-    """A token and its log-probability for each row of fp32 logits, plainly and cut to top-k and top-p."""
+    """A token and its log-probability for each row of fp32 logits: plainly, cut to top-k and top-p, flat rows cut."""
     logits = torch.randn(rows, vocab, device=device) * 2
+    flat = logits.clone()  # rows where nearly every token could be the border of top-p
     # from rows that are all but flat to rows that are all but decided
     logits.scatter_(1, torch.randint(vocab, (rows, 1), device=device), torch.rand(rows, 1, device=device) * 16)
     seeds, positions = torch.arange(rows, device=device), torch.full((rows,), 100, device=device)
@@ -157,21 +158,25 @@ def sampling_rivals(
     def exponential_race(probs: Tensor) -> Tensor:
         return (probs / torch.empty_like(probs).exponential_()).argmax(-1, keepdim=True)
 
-    def sorted_cut() -> tuple[Tensor, Tensor]:
-        logprobs = torch.log_softmax(logits / _TEMPERATURE, dim=-1)
-        ordered, order = logprobs.sort(dim=-1, descending=True)
-        ordered[:, _TOP_K:] = float("-inf")
-        probs = ordered.softmax(-1)
-        probs.masked_fill_(probs.cumsum(-1) - probs >= _TOP_P, 0)
-        rank = exponential_race(probs)
-        tokens = order.gather(1, rank)
-        return tokens, logprobs.gather(1, tokens)
+    def sorted_cut(logits: Tensor, top_k: int) -> Callable[[], tuple[Tensor, Tensor]]:
+        def run() -> tuple[Tensor, Tensor]:
+            logprobs = torch.log_softmax(logits / _TEMPERATURE, dim=-1)
+            ordered, order = logprobs.sort(dim=-1, descending=True)
+            ordered[:, top_k:] = float("-inf")
+            probs = ordered.softmax(-1)
+            probs.masked_fill_(probs.cumsum(-1) - probs >= _TOP_P, 0)
+            rank = exponential_race(probs)
+            tokens = order.gather(1, rank)
+            return tokens, logprobs.gather(1, tokens)
 
-    def ours(**settings: Any) -> Callable[[], object]:
+        return run
+
+    def ours(logits: Tensor = logits, **settings: Any) -> Callable[[], object]:
         return lambda: sample_tokens(logits, **state, **settings)
 
-    plainly, cut = "sample_tokens", "sample_tokens, top-k, top-p"
+    plainly, cut, hard = "sample_tokens", "sample_tokens, top-k, top-p", "sample_tokens, top-p of flat rows"
     both = {"temperature": _TEMPERATURE, "top_k": _TOP_K, "top_p": _TOP_P}
+    only_p = {"temperature": _TEMPERATURE, "top_p": _TOP_P}
     return [
         Contender(plainly, "corl sample_tokens", ours(temperature=_TEMPERATURE), graph=True, **work),
         Contender(plainly, "corl, settings per row", ours(**per_row), graph=True, **work),
@@ -179,7 +184,9 @@ def sampling_rivals(
         Contender(plainly, "torch softmax, multinomial", plain(multinomial), peer=True, **work),
         Contender(plainly, "torch softmax, exponential race", plain(exponential_race), peer=True, graph=True, **work),
         Contender(cut, "corl sample_tokens, cut", ours(**both), graph=True, **work),
-        Contender(cut, "torch sort, race", sorted_cut, peer=True, graph=True, **work),
+        Contender(cut, "torch sort, race", sorted_cut(logits, _TOP_K), peer=True, graph=True, **work),
+        Contender(hard, "corl sample_tokens, flat rows cut", ours(flat, **only_p), graph=True, **work),
+        Contender(hard, "torch sort, race, flat rows", sorted_cut(flat, vocab), peer=True, graph=True, **work),
     ]
 
 

@@ -71,14 +71,18 @@ def row_totals(statistics: Tensor, temperature: Tensor) -> Tensor:
     return (sums * shares).cumsum(-1)[:, -1]
 
 
-def read_blocks(logits: Tensor, rows: Tensor, blocks: Tensor) -> Tensor:
-    """The logits [..., BLOCK] fp32 of block `blocks` [...] of row `rows` [...], -inf where there is no column."""
-    columns = blocks[..., None] * BLOCK + torch.arange(BLOCK)
+def read_blocks(logits: Tensor, rows: Tensor | None, blocks: Tensor) -> Tensor:
+    """The logits [n, BLOCK] fp32 of block `blocks` [n] of row `rows` [n], -inf where there is no column.
+
+    rows  None: of all rows in turn
+    """
+    last, tail = divmod(logits.shape[1], BLOCK)
     if logits.shape[1] == 0:
-        return torch.full(columns.shape, float("-inf"))
-    inside = columns < logits.shape[1]
-    values = logits[rows[..., None], columns.clamp(max=logits.shape[1] - 1)].float()
-    return values.masked_fill_(~inside, float("-inf"))
+        return torch.full((len(blocks), BLOCK), float("-inf"))
+    places = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).clamp_(max=logits.shape[1] - 1)
+    values = (logits.gather(1, places) if rows is None else logits[rows[:, None], places]).float()
+    values[:, tail:].masked_fill_((blocks == last)[:, None], float("-inf"))
+    return values.masked_fill_((blocks > last)[:, None], float("-inf"))
 
 
 def kept_statistics(logits: Tensor, temperature: Tensor, peaks: Tensor, cut: Tensor) -> Tensor:
@@ -129,21 +133,26 @@ def draw(
     until = weights.cumsum(-1)
     wanted = uniforms(seeds, positions)[:, None] * until[:, -1:]
     greedy = (temperature == 0) | ~top.isfinite()
-    # a block or token without weight is never chosen: what comes before it exceeds `wanted` or does not
-    chosen = torch.where(greedy, peaks.argmax(-1), (until > wanted).int().argmax(-1))[:, None]
+    # the first sum above what is wanted: never one that a block or token without weight has not raised
+    chosen = torch.where(greedy[:, None], peaks.argmax(-1, keepdim=True), _first_above(until, wanted))
     weight = weights.gather(1, chosen)
     fraction = ((wanted - until.gather(1, chosen) + weight) / weight).clamp_(0, 1 - 2.0**-53)
 
     own = chosen[:, 0] - first_block
     held = (own >= 0) & (own * BLOCK < logits.shape[1])
-    values = read_blocks(logits, torch.arange(len(logits)), torch.where(held, own, 0))  # [B, BLOCK]
+    values = read_blocks(logits, None, torch.where(held, own, 0))  # [B, BLOCK]
     terms = ((values - peaks.gather(1, chosen)) * scale[:, None]).exp()
     if cut is not None and kept is not None:
         equal = values == threshold[:, None]
-        first = equal & (equal.cumsum(-1) <= quota.gather(1, chosen))
+        first = equal & (equal.cumsum(-1, dtype=torch.int32) <= quota.gather(1, chosen))
         terms.masked_fill_(~((values > threshold[:, None]) | first), 0)
     until = terms.double().cumsum(-1)
-    place = (until > fraction * until[:, -1:]).int().argmax(-1)
-    place = torch.where(greedy, values.argmax(-1), place)
-    logprobs = (values.gather(1, place[:, None])[:, 0] - top).mul_(scale).double() - total.log()
-    return torch.where(held, chosen[:, 0] * BLOCK + place, 0), torch.where(held, logprobs, 0.0).float()
+    place = _first_above(until, fraction * until[:, -1:])
+    place = torch.where(greedy[:, None], values.argmax(-1, keepdim=True), place)
+    logprobs = (values.gather(1, place)[:, 0] - top).mul_(scale).double() - total.log()
+    return torch.where(held, (chosen * BLOCK + place)[:, 0], 0), torch.where(held, logprobs, 0.0).float()
+
+
+def _first_above(until: Tensor, wanted: Tensor) -> Tensor:
+    """The first place [B, 1] where sums that rise [B, K] exceed what is wanted [B, 1], the last where none does."""
+    return torch.searchsorted(until, wanted, right=True).clamp_(max=until.shape[1] - 1)

@@ -26,7 +26,7 @@ UNIT = 40  # bits of the mass of a row's largest logit: 2^22 of them fit an int6
 ALL = 1 << 30  # ties that stay where none is cut
 NEARLY = 1 - 2.0**-21  # of top_p counts as top_p: more than fp32 rounds, so 0.3 is 3 of 10 equal tokens everywhere
 BITS = 11  # 2^BITS bins a round
-SORTED = 2048  # a vocabulary no larger than this is sorted: by then that is faster
+SORTED = 4096  # a vocabulary no larger than this is sorted: by then that is faster
 
 
 def rounds_of(bits: int) -> int:
@@ -152,11 +152,12 @@ def count(logits: Tensor, temperature: Tensor, peaks: Tensor, search: Tensor, bi
     """
     low, high, top = (value_of(search[:, field]) for field in (LOW, HIGH, TOP))
     rows, blocks = ((peaks >= low[:, None]) & (search[:, DONE] == 0)[:, None]).nonzero(as_tuple=True)
-    num_bins = bins.shape[2]
+    num_bins, (last, tail) = bins.shape[2], divmod(logits.shape[1], BLOCK)
     for row, block in zip(rows.split(4096), blocks.split(4096), strict=True):
         values = read_blocks(logits, row, block)
         inside = (values >= low[row, None]) & (values <= high[row, None])
-        inside &= block[:, None] * BLOCK + torch.arange(BLOCK) < logits.shape[1]
+        inside[:, tail:] &= (block != last)[:, None]
+        inside &= (block <= last)[:, None]
         at, _ = inside.nonzero(as_tuple=True)
         owner, values = row[at], values[inside]
         if by_value:
