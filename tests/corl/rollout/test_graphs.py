@@ -76,7 +76,7 @@ def test_widths_are_powers_of_two_up_to_the_longest_sample():
             width_bucket(width, 100)
 
 
-def test_the_cpu_calls_the_body_with_just_the_rows_and_pages_there_are():
+def test_the_cpu_calls_the_body_for_just_the_rows_and_pages_in_use():
     toy = Toy(5)
     steps = make_steps(toy, 5, 9, torch.device("cpu"))
     assert isinstance(steps, EagerSteps)
