@@ -44,18 +44,18 @@ class Step:
 
 STEPS = (
     Step("machine", "bench.session.machine:run", 12, 60),
-    Step("smoke", "bench.session.smoke:run", 40, 150),
+    Step("smoke", "bench.session.smoke:run", 60, 150),
     Step("bits", "bench.session.bits:run", 25, 90),
     Step("tests_marked", "bench.session.gpu_tests:marked", 20, 90),
     Step("tests_jit", "bench.session.gpu_tests:jit", 40, 150),
-    Step("head", "bench.session.head_claims:run", 60, 170),
-    Step("decode_ops", "bench.session.decode_claims:run", 45, 120),
-    Step("cache_memory", "bench.session.cache_memory:run", 20, 60),
-    Step("decode_step", "bench.session.step_claims:decode", 60, 150),
-    Step("swap", "bench.session.weights_claims:run", 30, 90),
-    Step("train_step", "bench.session.step_claims:train", 45, 120),
-    Step("demo", "bench.session.demo_run:run", 50, 150),
-    Step("sanitizer", "bench.session.tools:sanitizer", 45, 120),
+    Step("head", "bench.session.head_claims:run", 75, 170),
+    Step("decode_ops", "bench.session.decode_claims:run", 50, 120),
+    Step("cache_memory", "bench.session.cache_memory:run", 15, 60),
+    Step("decode_step", "bench.session.step_claims:decode", 50, 150),
+    Step("swap", "bench.session.weights_claims:run", 25, 90),
+    Step("train_step", "bench.session.step_claims:train", 40, 120),
+    Step("demo", "bench.session.demo_run:run", 60, 150),
+    Step("sanitizer", "bench.session.tools:sanitizer", 60, 150),
     Step("counters", "bench.session.tools:counters", 30, 90),
 )
 

@@ -38,8 +38,9 @@ def run(context: Context) -> None:
 def gemms(context: Context, model: str, shape: ModelShape) -> None:
     """Are the first rows of a product of M rows those of a product of more? Per GEMM, and the M where they are not."""
     most = 300 if context.toy else max(_ROWS)
-    rows = (16, 32, 128, 256) if context.toy else _ROWS
-    rows = sorted({*rows, *(chunk_rows(tokens, not context.toy) for tokens in _PACKS)} - {most})
+    wanted = (16, 32, 128, 256) if context.toy else _ROWS
+    evened = {chunk_rows(tokens, not context.toy) for tokens in _PACKS}
+    rows = [count for count in sorted({*wanted, *evened}) if count < most]
     width, vocab, heads = shape.hidden, shape.vocab, (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     wide = torch.float32  # of logits; the other GEMMs leave results in the inputs' dtype
     for name, inner, outer, out_dtype in (
@@ -48,19 +49,22 @@ def gemms(context: Context, model: str, shape: ModelShape) -> None:
         ("down", shape.intermediate, width, context.dtype),
     ):  # fmt: skip
         a = torch.randn(most, inner, device=context.device).to(context.dtype)
-        b = (torch.randn(outer, inner, device=context.device) * inner**-0.5).to(context.dtype).t()
+        # a weight has its outputs as rows; dX alone multiplies with it as it is
+        size = (inner, outer) if name.startswith("dX") else (outer, inner)
+        weight = (torch.randn(*size, device=context.device) * inner**-0.5).to(context.dtype)
+        b = weight if name.startswith("dX") else weight.t()
 
         def product(count: int, a: Tensor = a, b: Tensor = b, out_dtype: torch.dtype = out_dtype) -> Tensor:
             out = torch.empty(count, b.shape[1], device=a.device, dtype=out_dtype)
             gemm(a[:count], b, out, accumulate=False)
             return out
 
-        wanted = product(most)
-        differing = [count for count in rows if count <= most and not torch.equal(product(count), wanted[:count])]
-        decoding = [count for count in (1, 8, 32, 64, 256) if not torch.equal(product(count), wanted[:count])]
+        whole = product(most)
+        differing = [count for count in rows if not torch.equal(product(count), whole[:count])]
+        decoding = [count for count in (1, 8, 32, 64, 256) if not torch.equal(product(count), whole[:count])]
         claim = f"{model}: {name}, of {len(rows)} numbers of rows those whose bits differ from {most} rows'"
         context.record.claim(claim, len(differing), differing=differing, rows=rows, decode_rows_differing=decoding)
-        del wanted
+        del whole
         context.free()
 
 
@@ -78,9 +82,10 @@ def head(context: Context, model: str, shape: ModelShape) -> None:
         assert part.hidden.grad is not None and part.weight.grad is not None
         return [result.logprobs, result.entropy, part.hidden.grad.clone(), part.weight.grad.clone()]
 
-    def scores(part: HeadBatch) -> Tensor:
+    def scores(part: HeadBatch, rows: int | None = None) -> Tensor:
         with torch.no_grad():
-            return linear_logprobs(part.hidden, part.weight, part.targets, return_entropy=True).logprobs
+            inputs = (part.hidden, part.weight, part.targets)
+            return linear_logprobs(*inputs, return_entropy=True, chunk_rows=rows).logprobs
 
     first, scored = update(batch), scores(batch)
     record, must = context.record, at_most(0)
@@ -90,11 +95,16 @@ def head(context: Context, model: str, shape: ModelShape) -> None:
     record.claim(
         f"{model}: log-probs that replaying a graph changes", _replayed(context, lambda: scores(batch)), must=must
     )
-    packs = {short: scores(batch.take(short)), long // 2: scores(batch.take(long // 2))}
-    changed = {count: _differ(found, scored[:count]) for count, found in packs.items()}
+    packs = (short, long // 2)
+    changed = {count: _differ(scores(batch.take(count)), scored[:count]) for count in packs}
     sizes = {count: chunk_rows(count, not context.toy) for count in (*packs, long)}
     claim = f"{model}: log-probs that a shorter pack changes, of {sum(packs)}"
     record.claim(claim, sum(changed.values()), by_pack=changed, chunk_rows=sizes)
+    rows = 64 if context.toy else 1024
+    fixed = scores(batch, rows)
+    changed = {count: _differ(scores(batch.take(count), rows), fixed[:count]) for count in packs}
+    claim = f"{model}: log-probs that a shorter pack changes with chunk_rows={rows}"
+    record.claim(claim, sum(changed.values()), must=must, by_pack=changed)
 
 
 def decode(context: Context, model: str, shape: ModelShape) -> None:
