@@ -33,6 +33,11 @@ LIMITS = {
     ("_gradient_rows_kernel", "policy rows"): Limit(registers=40, blocks=6, per_value=7.5, in_flight=64_000),
     ("_divergence_rows_kernel", "kl rows"): Limit(registers=64, blocks=8, per_value=9, in_flight=64_000),
     ("_divergence_gradient_rows_kernel", "kl rows"): Limit(registers=40, blocks=12, per_value=7.5, in_flight=64_000),
+    # these have no loop but the norm's backward: a thread holds its part of a row, or of a block
+    ("_rms_norm_fwd_kernel", "norm of rows"): Limit(registers=32, blocks=2, per_value=0, in_flight=0),
+    ("_rms_norm_bwd_kernel", "norm of rows"): Limit(registers=64, blocks=1, per_value=24, in_flight=26_000),
+    ("_swiglu_fwd_kernel", "swiglu"): Limit(registers=40, blocks=12, per_value=0, in_flight=0),
+    ("_swiglu_bwd_kernel", "swiglu"): Limit(registers=40, blocks=12, per_value=0, in_flight=0),
 }
 # These stand for numbers that vary from call to call: no compiled kernel may depend on them.
 TOKENS, ROWS = 5000, 200
