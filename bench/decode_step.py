@@ -32,8 +32,8 @@ from corl.rollout.request import Completion, Request
 GROUP = 8  # samples of a prompt
 _KINDS = (
     ("GEMM", r"gemm|nvjet|cutlass|xmma|gemv|mm$|addmm|linear"),
-    ("attention", r"decode_(split|merge)|attention|flash"),
-    ("sampling", r"draw|cut|kept|block_statistics|select|rank"),
+    ("attention", r"decode_split|merge_splits|attention|flash"),
+    ("sampling", r"draw|kept|block_statistics|(start|count|narrow)_kernel"),
     ("norm, gate, rotation, cache", r"norm|swiglu|rope|rotary|store"),
     ("copies", r"mem(cpy|set)|copy|fill|index|gather"),
 )

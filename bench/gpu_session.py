@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -131,7 +132,8 @@ def _run_process(
         finally:
             if process.poll() is None:
                 process.kill()
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):  # a hung driver may hold on to it
+                    process.wait(timeout=10)
             end_descendants(os.getpid())  # also what a step has left running
     if code == 0:
         return DONE, "", False

@@ -22,7 +22,7 @@ from corl_kernels.logprobs import linear_logprobs_reference
 # T tokens, B rows, L positions of context
 ON_GPU = torch.cuda.is_available()
 DEVICE, DTYPE = (torch.device("cuda"), torch.bfloat16) if ON_GPU else (torch.device("cpu"), torch.float32)
-SHAPE = MODELS["qwen2.5-7b"] if ON_GPU else ModelShape(128, 4000, 8, 2, 64, qk_norm=True)
+SHAPE = MODELS["qwen2.5-7b"] if ON_GPU else ModelShape(128, 4000, 8, 2, 64, qk_norm=True, intermediate=352)
 TOKENS, ROWS, CONTEXT = (4096, 64, 4096) if ON_GPU else (256, 4, 512)
 ROUNDS = 20
 
@@ -58,6 +58,8 @@ def _entries() -> list[Contender]:
         *decode.sampling_rivals(SHAPE, ROWS, SHAPE.vocab, device=DEVICE, dtype=DTYPE),
         *decode.norm_and_rotation(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
         *decode.cache_writes(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
+        *decode.residual_norms(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
+        *decode.gates(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
     ]
 
 

@@ -11,8 +11,8 @@ from bench.session.record import at_most
 
 _SMOKE = "bench.session.tools:small_smoke"
 _TOOLS = ("memcheck", "racecheck")
-# the row kernels of the head, decode attention, draws and cuts
-_KERNELS = r"regex:_rows_kernel|_decode_split|_merge_splits|_block_statistics|_count_kernel|_rms_norm|_swiglu"
+# the row kernels of the head, decode attention, draws and cuts, norms and gates
+_KERNELS = r"regex:_rows_|_decode_split|_merge_splits|_statistics|_(start|count|narrow|draw)_kernel|_rms_norm|_swiglu"
 _METRICS = {
     "dram__throughput.avg.pct_of_peak_sustained_elapsed": "% of bandwidth",
     "sm__warps_active.avg.pct_of_peak_sustained_active": "% of warps",
