@@ -142,14 +142,14 @@ def _sampling(model: Model) -> None:
     from corl_kernels.sampling import Ranks, draw_tokens, vocabulary_slice
 
     keys = _floats(ROWS), _ids(ROWS), _ids(ROWS)
-    limits = {"top_k": _ids(ROWS), "top_p": _floats(ROWS)}
+    limits = _ids(ROWS), _floats(ROWS)
     for logits in (_meta(ROWS, model.vocab), _floats(ROWS, model.vocab)):
         draw_tokens(sampling, cuts, logits, *keys)
-        draw_tokens(sampling, cuts, logits, *keys, **limits)
-        draw_tokens(sampling, cuts, logits, *keys, top_p=limits["top_p"])
+        draw_tokens(sampling, cuts, logits, *keys, *limits)
+        draw_tokens(sampling, cuts, logits, *keys, top_p=limits[1])
     quarter = Ranks(model.vocab, 1, 4, lambda x: x.new_empty(4, *x.shape))
     logits = _floats(ROWS, vocabulary_slice(model.vocab, 1, 4)[1])
-    draw_tokens(sampling, cuts, logits, *keys, **limits, ranks=quarter)
+    draw_tokens(sampling, cuts, logits, *keys, *limits, ranks=quarter)
 
 
 def _qk_norm_rope(model: Model) -> None:

@@ -2,8 +2,8 @@
 
 A cut is the lowest value that stays and how many tokens of just that value do, lowest ids first. The largest logits of
 the blocks bound it from below, so that blocks under the bound are not read again. What is left is counted in bins: the
-bin that holds the cut is the next, narrower interval. Counts and masses are integers, whose sums are the same in any
-order, and on any number of ranks.
+values in the bin that holds the cut are the next, narrower interval. Counts and masses are integers, whose sums are the
+same in any order, and on any number of ranks.
 """
 
 from collections.abc import Callable
@@ -19,19 +19,22 @@ from corl_kernels.blocks import BLOCK, LOW, NUM_FIELDS, TIES, exponent_scale, ke
 # and mass above HIGH, the count or mass to reach (GOAL), whether it is done. When it is: LOW is the key of the cut,
 # TIES how many tokens of this value stay, MASS what all that stays weighs. FLOOR and FLOOR_TIES are the cut of the
 # search before, TOP is the key of the row's largest logit, SCALE (the bits of an fp32) the bins per unit of the logits.
+# Bins, [B, 4, K] int64: the count, the mass, and the highest and lowest key of what fell in, the keys counted up from
+# LEAST and down from SPAN, so that a larger number is what to keep and 0 is an empty bin.
 HIGH, COUNT, MASS, GOAL, DONE, FLOOR, FLOOR_TIES, TOP, SCALE = range(2, NUM_FIELDS)
 LEAST = -0x7F800001  # the key of -inf
-INFINITE = 0x7F800000  # the key of inf
+SPAN = 1 << 32  # more than there are keys
 UNIT = 40  # bits of the mass of a row's largest logit: 2^22 of them fit an int64
 ALL = 1 << 30  # ties that stay where none is cut
 NEARLY = 1 - 2.0**-21  # of top_p counts as top_p: more than fp32 rounds, so 0.3 is 3 of 10 equal tokens everywhere
 BITS = 11  # 2^BITS bins a round
+BY_VALUE = 2  # rounds whose bins are of equal width in the logits: what is spread out is found in these
 SORTED = 4096  # a vocabulary no larger than this is sorted: by then that is faster
 
 
 def rounds_of(bits: int) -> int:
-    """Rounds that end any search: one over the logits' values, then `bits` bits of the 32-bit keys at a time."""
-    return 1 + -(-32 // bits)
+    """Rounds that end any search: after those by value, `bits` bits of the 32-bit keys at a time."""
+    return BY_VALUE + -(-32 // bits)
 
 
 def find_cut(
@@ -44,7 +47,7 @@ def find_cut(
     top_k: Tensor | None,
     top_p: Tensor | None,
     vocab_size: int,
-    add_up: Callable[[Tensor], Tensor] | None,
+    combine: Callable[[Tensor], Tensor] | None,
     bits: int = BITS,
 ) -> Tensor:
     """Return the cut [B, NUM_FIELDS] int64, whose fields LOW and TIES count from here on.
@@ -53,7 +56,7 @@ def find_cut(
     statistics  [B, 2, N] of all blocks; logits [B, C] are the columns of num_blocks blocks from first_block on
     top_k       [B] int64 or None     top_p  [B] fp32 or None; rows of temperature 0, or whose largest logit is not
                 finite, are not cut
-    add_up      the sum of a tensor over the ranks that hold the other columns; None where all are here
+    combine     the bins of all ranks that hold columns, from this rank's; None where all are here
     """
     peaks = statistics[:, 0, first_block : first_block + num_blocks]
     search = None
@@ -61,14 +64,14 @@ def find_cut(
         if limit is None:
             continue
         search = ops.start(statistics, temperature, limit, search, vocab_size, by_mass=by_mass, bits=bits)
-        bins = torch.zeros(len(logits), 2, 1 << bits, dtype=torch.int64, device=logits.device)
+        bins = torch.zeros(len(logits), 4, 1 << bits, dtype=torch.int64, device=logits.device)
         for step in range(rounds_of(bits)):
             # a GPU is not asked: there the rounds of a search that is done read nothing
             if logits.device.type == "cpu" and bool(search[:, DONE].all()):
                 break
-            ops.count(logits, temperature, peaks, search, bins, by_value=step == 0)
-            found = bins if add_up is None else add_up(bins)
-            ops.narrow(found, temperature, search, bins, by_value=step == 0, by_mass=by_mass)
+            ops.count(logits, temperature, peaks, search, bins, by_value=step < BY_VALUE)
+            found = bins if combine is None else combine(bins)
+            ops.narrow(found, temperature, search, bins, by_mass=by_mass)
     assert search is not None
     return search
 
@@ -120,7 +123,7 @@ def start(
     top = top[:, 0]
     lowest = torch.where(peaks.isinf(), top[:, None], peaks).amin(-1)
     span = torch.where(low > LEAST, top - value_of(low), 2 * (top - lowest))
-    bin_scale.copy_((((1 << bits) - 2) / span).clamp_(2.0**-120, 2.0**100).view(torch.int32).long())
+    bin_scale.copy_(_scale_bits(span, 1 << bits))
     at_top = active & (low == top_key)
     needed = (goal + (1 << UNIT) - 1) >> UNIT if by_mass else goal
     needed = torch.where(low == floor, torch.minimum(needed, floor_ties), needed)
@@ -130,12 +133,17 @@ def start(
     return search
 
 
-def _bin_of(values: Tensor, top: Tensor, low: Tensor, bin_scale: Tensor, num_bins: int) -> Tensor:
-    """Bins of equal width from the top down; the last is for the lowest value alone, the one before for all above it.
+def _scale_bits(span: Tensor, num_bins: int) -> Tensor:
+    """The field SCALE for values that span [B] fp32."""
+    return ((num_bins - 2) / span).clamp_(2.0**-120, 2.0**120).view(torch.int32).long()
+
+
+def _bin_of(values: Tensor, high: Tensor, low: Tensor, bin_scale: Tensor, num_bins: int) -> Tensor:
+    """Bins of equal width from `high` down; the last is for the lowest value alone, the one before for all above it.
 
     No bin holds a larger value than the bin before, however the differences round.
     """
-    depth = ((top - values) * bin_scale).clamp_(max=num_bins - 2).long()
+    depth = ((high - values) * bin_scale).clamp_(max=num_bins - 2).long()
     return torch.where(values == low, num_bins - 1, depth)
 
 
@@ -146,7 +154,7 @@ def _shift(low: Tensor, high: Tensor, num_bins: int) -> Tensor:
 
 
 def count(logits: Tensor, temperature: Tensor, peaks: Tensor, search: Tensor, bins: Tensor, *, by_value: bool) -> None:
-    """Add counts and masses of the values between LOW and HIGH to bins [B, 2, K]; rows that are done add nothing.
+    """Put the values between LOW and HIGH into bins [B, 4, K]; rows that are done put nothing there.
 
     logits  [B, C], the columns of the blocks whose largest logits are peaks [B, M]
     """
@@ -160,26 +168,34 @@ def count(logits: Tensor, temperature: Tensor, peaks: Tensor, search: Tensor, bi
         inside &= (block <= last)[:, None]
         at, _ = inside.nonzero(as_tuple=True)
         owner, values = row[at], values[inside]
+        keys = key_of(values)
         if by_value:
             bin_scale = search[owner, SCALE].int().view(torch.float32)
-            place = _bin_of(values, top[owner], low[owner], bin_scale, num_bins)
+            place = _bin_of(values, high[owner], low[owner], bin_scale, num_bins)
         else:
-            shift = _shift(search[owner, LOW], search[owner, HIGH], num_bins)
-            place = (search[owner, HIGH] - key_of(values)) >> shift
-        place += owner * (2 * num_bins)
+            place = (search[owner, HIGH] - keys) >> _shift(search[owner, LOW], search[owner, HIGH], num_bins)
+        place += owner * (4 * num_bins)
         weights = masses(values, top[owner], exponent_scale(temperature)[owner])
-        bins.view(-1).index_add_(0, place, torch.ones_like(place))
-        bins.view(-1).index_add_(0, place + num_bins, weights)
+        flat = bins.view(-1)
+        flat.index_add_(0, place, torch.ones_like(place))
+        flat.index_add_(0, place + num_bins, weights)
+        flat.scatter_reduce_(0, place + 2 * num_bins, keys - LEAST + 1, "amax")
+        flat.scatter_reduce_(0, place + 3 * num_bins, SPAN - (keys - LEAST), "amax")
 
 
-def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, by_value: bool, by_mass: bool) -> None:
-    """Go on in the bin that holds the cut, in place, or be done; `clear` is set to 0 for the next count.
+def join_bins(parts: Tensor) -> Tensor:
+    """The bins of all ranks [R, B, 4, K] in one."""
+    return torch.cat((parts[:, :, :2].sum(0), parts[:, :, 2:].amax(0)), dim=1)
+
+
+def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, by_mass: bool) -> None:
+    """Continue with the values of the bin that holds the cut, in place, or be done; `clear` is set to 0.
 
     A bin of which everything stays needs no further look, nor does one that is a single value.
     """
     low, ties, high, count, mass, goal, done, floor, floor_ties, top, bin_scale = search.unbind(1)
     num_bins = bins.shape[2]
-    counts, weights = bins.unbind(1)
+    counts, weights, highest, lowest = bins.unbind(1)
     until_count, until_mass = count[:, None] + counts.cumsum(-1), mass[:, None] + weights.cumsum(-1)
     reached = (until_mass if by_mass else until_count) >= goal[:, None]
     missed = ~reached[:, -1]  # by rounding: then all of the interval stays
@@ -189,14 +205,8 @@ def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, 
     new_mass = until_mass.gather(1, chosen)[:, 0]
     new_count = until_count.gather(1, chosen)[:, 0]
     whole = missed | ((inside == 1) if by_mass else (new_count == goal))
-    if by_value:
-        arguments = (value_of(top), value_of(low), bin_scale.int().view(torch.float32), num_bins)
-        least = _least_key(low, high, place, *arguments)
-        greatest = torch.where(place == 0, high, _least_key(low, high, place - 1, *arguments) - 1)
-    else:
-        shift = _shift(low, high, num_bins)
-        greatest = high - (place << shift)
-        least = torch.maximum(low, greatest - (1 << shift) + 1)
+    least = torch.where(missed, low, SPAN + LEAST - lowest.gather(1, chosen)[:, 0])
+    greatest = torch.where(missed, high, highest.gather(1, chosen)[:, 0] + LEAST - 1)
     single = (least == greatest) & ~whole
     each = masses(value_of(least), value_of(top), exponent_scale(temperature))
     above = new_mass - inside_mass
@@ -212,22 +222,10 @@ def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, 
     for field, value in (
         (low, least), (high, greatest), (ties, torch.where(ended, needed, ties)),
         (count, new_count - inside), (mass, torch.where(ended, kept_mass, above)), (done, ended.long()),
+        (bin_scale, _scale_bits(value_of(greatest) - value_of(least), num_bins)),
     ):  # fmt: skip
         field.copy_(torch.where(live, value, field))
     clear.zero_()
-
-
-def _least_key(
-    low: Tensor, high: Tensor, place: Tensor, top: Tensor, low_value: Tensor, bin_scale: Tensor, num_bins: int
-) -> Tensor:
-    """The lowest key from low to high whose value lies in bin `place` or above."""
-    low, high = low.clone(), high.clone()
-    for _ in range(33):
-        middle = (low + high) >> 1
-        inside = _bin_of(value_of(middle), top, low_value, bin_scale, num_bins) <= place
-        high = torch.where(inside, middle, high)
-        low = torch.where(inside, low, torch.minimum(middle + 1, high))
-    return high
 
 
 def cut_by_sorting(

@@ -15,7 +15,7 @@ from corl_kernels.vocabulary import VocabularySlice, gather_over_slices
 
 # B rows, V vocabulary, C columns of it held here
 _LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_RANK_BITS = 8  # of a round of the search for a cut, where its bins travel between ranks
+_FEW_BITS = 8  # of a round of the search for a cut, where bins travel between ranks or are set to 0 by a CPU
 
 
 class Sampled(NamedTuple):
@@ -157,10 +157,10 @@ def draw_tokens(
     """
     vocab_size = logits.shape[1] if ranks is None else ranks.vocab_size
     num_blocks = -(-vocab_size // BLOCK)  # that a rank holds
-    first, bits = 0, cuts.BITS
+    first, bits = 0, _FEW_BITS if cut_ops is cuts else cuts.BITS
     if ranks is not None:
         num_blocks = -(-num_blocks // ranks.size)
-        first, bits = ranks.rank * num_blocks, _RANK_BITS
+        first, bits = ranks.rank * num_blocks, _FEW_BITS
 
     def joined(statistics: Tensor) -> Tensor:
         """[B, 2, N] of all blocks from this rank's [B, 2, M]."""
@@ -172,9 +172,9 @@ def draw_tokens(
         if cut_ops is cuts and ranks is None and vocab_size <= cuts.SORTED:
             cut = cuts.cut_by_sorting(logits, temperature, statistics, top_k, top_p)
         else:
-            add_up = None if ranks is None else lambda bins: ranks.gather(bins).sum(0)
+            combine = None if ranks is None else lambda bins: cuts.join_bins(ranks.gather(bins))
             cut = cuts.find_cut(
-                cut_ops, logits, temperature, statistics, first, num_blocks, top_k, top_p, vocab_size, add_up, bits
+                cut_ops, logits, temperature, statistics, first, num_blocks, top_k, top_p, vocab_size, combine, bits
             )
         kept = joined(ops.kept_statistics(logits, temperature, own[:, 0], cut))
     tokens, logprobs = ops.draw(logits, temperature, statistics, kept, cut, seeds, positions, first)

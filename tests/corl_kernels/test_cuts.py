@@ -162,18 +162,25 @@ def reads_of(kind, top_k, top_p, vocab=49_152, rows=8):
 @pytest.mark.parametrize(
     ("kind", "top_k", "top_p", "most", "begun"),
     [
-        # typical rows: one read of the row, and no more than an eighth of it again, or a third with 50 among 384 blocks
+        # typical rows: one read of the row, and a few blocks again
         ("peaked", 1, None, 1.01, 2),
         ("peaked", None, 0.95, 1.01, 3),
-        ("random", 50, None, 1.5, 4),
-        ("random", 50, 0.95, 1.7, 6),
+        ("peaked", 50, 0.95, 1.3, 4),
+        ("random", 50, None, 1.3, 4),
+        ("random", 50, 0.95, 1.5, 5),
         # rows where nearly everything could be the border
-        ("random", None, 0.95, 4.0, 5),
-        ("random", 20_000, None, 4.0, 5),
+        ("random", None, 0.95, 4.0, 4),
+        ("random", 20_000, None, 4.0, 4),
+        ("inf", None, 0.95, 4.0, 4),
         ("flat", 50, None, 2.0, 2),
-        ("flat", None, 0.5, 4.0, 4),
-        ("spike", 50, None, 4.0, 4),
-        ("ties", 50, 0.9, 4.0, 6),
+        ("flat", None, 0.5, 3.0, 3),
+        ("spike", 50, None, 3.0, 3),
+        ("spike", 20_000, 0.95, 3.0, 4),
+        ("ties", 50, 0.9, 4.0, 4),
+        ("ties", None, 0.9, 4.0, 4),
+        ("ties", 20_000, None, 4.0, 4),
+        ("zeros", None, 0.5, 3.0, 3),
+        ("bf16", None, 0.95, 4.0, 4),
     ],
 )
 def test_a_cut_reads_a_row_at_most_four_times(kind, top_k, top_p, most, begun):
@@ -181,3 +188,13 @@ def test_a_cut_reads_a_row_at_most_four_times(kind, top_k, top_p, most, begun):
     print(f"{kind} top_k={top_k} top_p={top_p}: {read:.3f} reads in {passes} passes")
     assert read <= most
     assert passes <= begun
+
+
+@pytest.mark.parametrize("bits", [2, 8, cuts.BITS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_search_ends_within_its_rounds(kind, bits):
+    logits = rows_of(kind, 12, 2000, 11)
+    top_k, top_p = torch.tensor([700, 1999, 1]).repeat(4), torch.tensor([0.97, 0.5]).repeat(6)
+    for limits in ((top_k, None), (None, top_p), (top_k, top_p)):
+        cut, _ = searched(logits, torch.ones(12), *limits, bits)
+        assert cut[:, cuts.DONE].all()

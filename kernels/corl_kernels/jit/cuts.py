@@ -33,7 +33,7 @@ _LOW, _TIES, _HIGH, _COUNT, _MASS, _GOAL, _DONE, _FLOOR, _FLOOR_TIES, _TOP, _SCA
         cuts.SCALE,
     )
 )  # fmt: skip
-_LEAST, _ALL = tl.constexpr(cuts.LEAST), tl.constexpr(cuts.ALL)
+_LEAST, _SPAN, _ALL = tl.constexpr(cuts.LEAST), tl.constexpr(cuts.SPAN), tl.constexpr(cuts.ALL)
 _NEARLY, _UNIT = tl.constexpr(cuts.NEARLY), tl.constexpr(float(1 << cuts.UNIT))
 
 
@@ -50,9 +50,15 @@ def _ceil_div(value, by):
 
 
 @triton.jit
-def _bin_of(values, top, low, bin_scale, BINS: tl.constexpr):
+def _bin_scale(span, BINS: tl.constexpr):
+    """Bins per unit of the logits, finite and above 0."""
+    return tl.minimum(tl.maximum((BINS - 2) / span, 2.0**-120), 2.0**120)
+
+
+@triton.jit
+def _bin_of(values, high, low, bin_scale, BINS: tl.constexpr):
     """See corl_kernels.cuts."""
-    depth = tl.minimum((top - values) * bin_scale, BINS - 2).to(tl.int64)
+    depth = tl.minimum((high - values) * bin_scale, BINS - 2).to(tl.int64)
     return tl.where(values == low, BINS - 1, depth)
 
 
@@ -61,17 +67,6 @@ def _shift(low, high, BITS: tl.constexpr):
     """How many bits of the keys from low to high to leave out for 2^BITS bins."""
     exponent = (high - low).to(tl.float64).to(tl.int64, bitcast=True) >> 52
     return tl.maximum(exponent - 1022 - BITS, 0)
-
-
-@triton.jit
-def _least_key(low, high, place, top, low_value, bin_scale, BINS: tl.constexpr):
-    """The lowest key from low to high whose value lies in bin `place` or above."""
-    for _ in range(33):
-        middle = (low + high) >> 1
-        inside = _bin_of(_value_of(middle), top, low_value, bin_scale, BINS) <= place
-        low = tl.where(inside, low, tl.minimum(middle + 1, high))
-        high = tl.where(inside, middle, high)
-    return high
 
 
 @triton.jit
@@ -108,7 +103,7 @@ def _start_kernel(
         goal = tl.load(limit_ptr + row)
         active = active & (goal > 0) & (goal < vocab_size)
     low, ties, done = floor, floor_ties, 1
-    bin_scale = 0.0
+    bin_scale = tl.full((), 0.0, tl.float32)
     if active:
         weights = _masses(peaks, top, scale) if BY_MASS else tl.full((BLOCKS_PADDED,), 1, tl.int64)
         weights = tl.where(listed, weights, 0)
@@ -123,7 +118,7 @@ def _start_kernel(
         low = tl.maximum(bound, floor)
         lowest = tl.min(tl.where(tl.abs(peaks) == float("inf"), top, peaks))
         span = tl.where(low > _LEAST, top - _value_of(low), 2 * (top - lowest))
-        bin_scale = tl.minimum(tl.maximum(((1 << BITS) - 2) / span, 2.0**-120), 2.0**100)
+        bin_scale = _bin_scale(span, 1 << BITS)
         mass = tl.full((), 0, tl.int64)
         done = 0
         if low == top_key:
@@ -162,7 +157,7 @@ def _count_kernel(
         bin_scale = tl.load(search + _SCALE).to(tl.int32).to(tl.float32, bitcast=True)
         scale = _exponent_scale(tl.load(temperature_ptr + row))
         shift = _shift(low, high, BITS)
-        counts = bins_ptr + row.to(tl.int64) * (2 << BITS)
+        bins = bins_ptr + row.to(tl.int64) * (4 << BITS)
         for tile in range(TILES):
             # one row of places: with [blocks, columns] triton 3.7 builds layouts for the atomics that it then rejects
             ids = (program % parts * TILES + tile) * TILE * _BLOCK + tl.arange(0, TILE * _BLOCK)
@@ -172,19 +167,21 @@ def _count_kernel(
             inside = (ids < columns) & (peaks >= low_value) & (blocks < num_blocks)
             values = _load(logits_ptr + row.to(tl.int64) * stride_row, ids, inside, stride_vocab)
             inside = inside & (values >= low_value) & (values <= high_value)
-            values = tl.where(inside, values, top)
+            values = tl.where(inside, values, high_value)
+            keys = _key_of(values).to(tl.int64)
             if BY_VALUE:
-                place = _bin_of(values, top, low_value, bin_scale, 1 << BITS)
+                place = bins + _bin_of(values, high_value, low_value, bin_scale, 1 << BITS)
             else:
-                place = (high - _key_of(values).to(tl.int64)) >> shift
-            tl.atomic_add(counts + place, tl.full(place.shape, 1, tl.int64), mask=inside, sem="relaxed")
-            weights = _masses(values, top, scale)
-            tl.atomic_add(counts + (1 << BITS) + place, weights, mask=inside, sem="relaxed")
+                place = bins + ((high - keys) >> shift)
+            tl.atomic_add(place, tl.full(place.shape, 1, tl.int64), mask=inside, sem="relaxed")
+            tl.atomic_add(place + (1 << BITS), _masses(values, top, scale), mask=inside, sem="relaxed")
+            tl.atomic_max(place + (2 << BITS), keys - _LEAST + 1, mask=inside, sem="relaxed")
+            tl.atomic_max(place + (3 << BITS), -keys + (_SPAN + _LEAST), mask=inside, sem="relaxed")
 
 
 @triton.jit
 def _narrow_kernel(
-    bins_ptr, temperature_ptr, search_ptr, clear_ptr, BY_VALUE: tl.constexpr, BY_MASS: tl.constexpr, BITS: tl.constexpr,
+    bins_ptr, temperature_ptr, search_ptr, clear_ptr, BY_MASS: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     search = search_ptr + row * _FIELDS
@@ -194,11 +191,8 @@ def _narrow_kernel(
         floor, floor_ties = tl.load(search + _FLOOR), tl.load(search + _FLOOR_TIES)
         top = _value_of(tl.load(search + _TOP))
         at = tl.arange(0, BINS)
-        own = row.to(tl.int64) * (2 * BINS) + at
+        own = row.to(tl.int64) * (4 * BINS) + at
         counts, weights = tl.load(bins_ptr + own), tl.load(bins_ptr + own + BINS)
-        tl.debug_barrier()
-        tl.store(clear_ptr + own, tl.zeros((BINS,), tl.int64))
-        tl.store(clear_ptr + own + BINS, tl.zeros((BINS,), tl.int64))
         until_count = tl.load(search + _COUNT) + tl.cumsum(counts, 0)
         until_mass = tl.load(search + _MASS) + tl.cumsum(weights, 0)
         reached = (until_mass if BY_MASS else until_count) >= goal
@@ -209,17 +203,12 @@ def _narrow_kernel(
         inside, inside_mass = tl.sum(tl.where(here, counts, 0)), tl.sum(tl.where(here, weights, 0))
         new_count, new_mass = tl.sum(tl.where(here, until_count, 0)), tl.sum(tl.where(here, until_mass, 0))
         whole = missed | (inside == 1 if BY_MASS else new_count == goal)
-        if BY_VALUE:
-            low_value = _value_of(low)
-            bin_scale = tl.load(search + _SCALE).to(tl.int32).to(tl.float32, bitcast=True)
-            least = _least_key(low, high, place, top, low_value, bin_scale, BINS)
-            greatest = high
-            if place > 0:
-                greatest = _least_key(low, high, place - 1, top, low_value, bin_scale, BINS) - 1
-        else:
-            shift = _shift(low, high, BITS)
-            greatest = high - (place.to(tl.int64) << shift)
-            least = tl.maximum(low, greatest - (tl.full((), 1, tl.int64) << shift) + 1)
+        chosen = bins_ptr + row.to(tl.int64) * (4 * BINS) + place
+        greatest = tl.where(missed, high, tl.load(chosen + 2 * BINS) + _LEAST - 1)
+        least = tl.where(missed, low, -tl.load(chosen + 3 * BINS) + (_SPAN + _LEAST))
+        tl.debug_barrier()  # everything is read before it is set to 0
+        for part in tl.static_range(4):
+            tl.store(clear_ptr + own + part * BINS, tl.zeros((BINS,), tl.int64))
         each = _masses(_value_of(least), top, _exponent_scale(tl.load(temperature_ptr + row)))
         above = new_mass - inside_mass
         if BY_MASS:
@@ -237,6 +226,8 @@ def _narrow_kernel(
         tl.store(search + _COUNT, new_count - inside)
         tl.store(search + _MASS, mass)
         tl.store(search + _DONE, done)
+        bin_scale = _bin_scale(_value_of(greatest) - _value_of(least), BINS)
+        tl.store(search + _SCALE, bin_scale.to(tl.int32, bitcast=True).to(tl.int64))
 
 
 @on_its_device
@@ -272,9 +263,9 @@ def count(logits: Tensor, temperature: Tensor, peaks: Tensor, search: Tensor, bi
 
 
 @on_its_device
-def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, by_value: bool, by_mass: bool) -> None:
+def narrow(bins: Tensor, temperature: Tensor, search: Tensor, clear: Tensor, *, by_mass: bool) -> None:
     """See corl_kernels.cuts; one program a row."""
     _narrow_kernel[(len(search),)](
         bins, temperature.contiguous(), search, clear,
-        BY_VALUE=by_value, BY_MASS=by_mass, BITS=bins.shape[2].bit_length() - 1, num_warps=8,
+        BY_MASS=by_mass, BITS=bins.shape[2].bit_length() - 1, num_warps=8,
     )  # fmt: skip
