@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
@@ -29,7 +30,7 @@ class RegisteredOp:
 
 
 class DifferentiableOp:
-    """op(*args) -> tuple of tensors, with gradients it forms itself.
+    """op(*args) -> a tensor or a tuple of them, as `forward` gives it, with gradients it forms itself.
 
     Outside of torch.compile it is an autograd.Function, whose GEMMs dispatch modes see and torch.func differentiates;
     inside it is the registered op.
@@ -46,18 +47,23 @@ class DifferentiableOp:
         backward       (gradients, ctx, *grads): the gradients of the inputs. What it leaves to `gradients` a compiler
                        does not look into
         """
-        plainly = partial(backward, None if gradients is None else gradients.function)
+
+        def plainly(ctx: Any, *grads: Tensor | None) -> tuple:
+            # torch.func hands out wrapped tensors, which have no memory that a kernel could read; an op unwraps them
+            wrapped = any(g is not None and is_functorch_wrapped_tensor(g) for g in grads)
+            return backward(gradients and (gradients.op if wrapped else gradients.function), ctx, *grads)
+
         methods: dict[str, Any] = {
             "forward": staticmethod(forward.function),
             "setup_context": staticmethod(setup_context),
-            "backward": staticmethod(once_differentiable(lambda ctx, *grads: plainly(ctx, *grads))),
+            "backward": staticmethod(once_differentiable(plainly)),
         }
         self._function: Any = type(forward.name, (torch.autograd.Function,), methods)
         self._op = forward.op
         registered = partial(backward, None if gradients is None else gradients.op)
         self._op.register_autograd(registered, setup_context=setup_context)
 
-    def __call__(self, *args: Any, **eager: Any) -> tuple[Tensor, ...]:
+    def __call__(self, *args: Any, **eager: Any) -> Any:
         """`eager`: further arguments of `forward`, in order, which the registered op does without."""
         if torch.compiler.is_compiling():
             return self._op(*args)

@@ -1,91 +1,71 @@
 """RMSNorm of every row of a matrix, alone or of its sum with a residual stream, which is returned as well."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from corl_kernels.checks import check_tensor
+from corl_kernels.differentiable import DifferentiableOp, RegisteredOp, placeholder
 
 # T rows, D channels
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MAX_DIM = 16384  # on CUDA a program holds a whole row in registers
 
 
-@torch.library.custom_op("corl_kernels::rms_norm", mutates_args=())
-def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    from corl_kernels.jit.norm import launch_rms_norm
-
-    return launch_rms_norm(x, None, weight, eps)[0]
-
-
-@torch.library.custom_op("corl_kernels::add_rms_norm", mutates_args=())
-def _add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _forward(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     from corl_kernels.jit.norm import launch_rms_norm
 
     normed, total = launch_rms_norm(x, residual, weight, eps)
-    assert total is not None
-    return normed, total
+    return normed, placeholder(total, x)
 
 
-@torch.library.custom_op("corl_kernels::rms_norm_backward", mutates_args=())
-def _rms_norm_backward(
+def _gradients(
     grad: Tensor, total_grad: Tensor | None, x: Tensor, weight: Tensor, eps: float, weight_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and of the weight; the latter has no elements where it is not wanted."""
+    """The gradients of what was normed and, if wanted, of the weight."""
     from corl_kernels.jit.norm import launch_rms_norm_backward
 
     x_grad, sums = launch_rms_norm_backward(grad, total_grad, x, weight, eps, weight_grad=weight_grad)
-    return x_grad, weight.new_empty(0) if sums is None else sums.to(weight.dtype)
+    return x_grad, placeholder(None if sums is None else sums.to(weight.dtype), weight)
 
 
-@_rms_norm.register_fake
-def _(x, weight, eps):
-    return x.new_empty(x.shape)
-
-
-@_add_rms_norm.register_fake
-def _(x, residual, weight, eps):
-    return x.new_empty(x.shape), x.new_empty(x.shape)
-
-
-@_rms_norm_backward.register_fake
-def _(grad, total_grad, x, weight, eps, weight_grad):
-    return x.new_empty(x.shape), weight.new_empty(weight.shape if weight_grad else 0)
-
-
-def _keep_input(ctx, inputs, output):
-    x, weight, ctx.eps = inputs
-    ctx.save_for_backward(x, weight)
-
-
-def _keep_total(ctx, inputs, output):
-    _, _, weight, ctx.eps = inputs
-    ctx.save_for_backward(output[1], weight)
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    x, residual, weight, ctx.eps = inputs
+    ctx.save_for_backward(x if residual is None else output[1], weight)
     ctx.set_materialize_grads(False)  # the last layer's stream goes nowhere
 
 
-def _input_and_weight(ctx, grad, total_grad, want_x, want_weight):
-    if grad is None:
-        return total_grad, None
-    x, weight = ctx.saved_tensors
-    grad, total_grad = (g if g is None or g.stride(-1) == 1 else g.contiguous() for g in (grad, total_grad))
-    x_grad, weight_grad = _rms_norm_backward(grad, total_grad, x, weight, ctx.eps, want_weight)
-    return x_grad if want_x else None, weight_grad if want_weight else None
-
-
-def _rms_norm_gradients(ctx, grad):
-    want_x, want_weight, _ = ctx.needs_input_grad
-    return *_input_and_weight(ctx, grad, None, want_x, want_weight), None
-
-
-def _add_rms_norm_gradients(ctx, grad, total_grad):
+def _backward(gradients: Any, ctx: Any, grad: Tensor | None, total_grad: Tensor | None) -> tuple[Tensor | None, ...]:
     want_x, want_residual, want_weight, _ = ctx.needs_input_grad
-    x_grad, weight_grad = _input_and_weight(ctx, grad, total_grad, want_x or want_residual, want_weight)
-    return x_grad if want_x else None, x_grad if want_residual else None, weight_grad, None
+    x_grad, weight_grad = total_grad, None
+    if grad is not None:
+        x, weight = ctx.saved_tensors
+        grads = (g if g is None or g.stride(-1) == 1 else g.contiguous() for g in (grad, total_grad))
+        x_grad, weight_grad = gradients(*grads, x, weight, ctx.eps, want_weight)
+    return x_grad if want_x else None, x_grad if want_residual else None, weight_grad if want_weight else None, None
 
 
-_rms_norm.register_autograd(_rms_norm_gradients, setup_context=_keep_input)
-_add_rms_norm.register_autograd(_add_rms_norm_gradients, setup_context=_keep_total)
+_OP = RegisteredOp(
+    "rms_norm(Tensor x, Tensor? residual, Tensor weight, float eps) -> (Tensor, Tensor)",
+    _forward,
+    fake=lambda x, residual, weight, eps: (
+        x.new_empty(x.shape), x.new_empty(0) if residual is None else x.new_empty(x.shape)
+    ),
+    flops=lambda *_: 0,
+)  # fmt: skip
+_GRADIENTS = RegisteredOp(
+    "rms_norm_gradients(Tensor grad, Tensor? total_grad, Tensor x, Tensor weight, float eps, bool weight_grad) -> "
+    "(Tensor, Tensor)",
+    _gradients,
+    fake=lambda grad, total_grad, x, weight, eps, weight_grad: (
+        x.new_empty(x.shape), weight.new_empty(weight.shape if weight_grad else 0)
+    ),
+    flops=lambda *_: 0,
+)  # fmt: skip
+# the normed rows and, with a residual, the sums
+_rms_norm = DifferentiableOp(_OP, _setup_context, _backward, _GRADIENTS)
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
@@ -102,7 +82,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     _check(x, None, weight, eps)
     if not x.is_cuda:
         return torch_rms_norm(x, weight, eps)
-    return _rms_norm(_matrix(x), weight, eps).view(x.shape)
+    return _rms_norm(_matrix(x), None, weight, eps)[0].view(x.shape)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
@@ -115,7 +95,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, *, eps: float) -> 
     if not x.is_cuda:
         total = residual + x
         return torch_rms_norm(total, weight, eps), total
-    normed, total = _add_rms_norm(_matrix(x), _matrix(residual), weight, eps)
+    normed, total = _rms_norm(_matrix(x), _matrix(residual), weight, eps)
     return normed.view(x.shape), total.view(x.shape)
 
 

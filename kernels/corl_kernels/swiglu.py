@@ -1,53 +1,57 @@
 """SwiGLU's gate: silu(gate) * up, of one projection's output or of two."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from corl_kernels.checks import check_tensor
+from corl_kernels.differentiable import DifferentiableOp, RegisteredOp
 from corl_kernels.norm import DTYPES
 
 # T rows, I channels
 
 
-@torch.library.custom_op("corl_kernels::swiglu", mutates_args=())
-def _swiglu(gate: Tensor, up: Tensor | None) -> Tensor:
+def _forward(gate: Tensor, up: Tensor | None) -> Tensor:
     from corl_kernels.jit.swiglu import launch_swiglu
 
     return launch_swiglu(*_halves(gate, up))
 
 
-@torch.library.custom_op("corl_kernels::swiglu_backward", mutates_args=())
-def _swiglu_backward(grad: Tensor, gate: Tensor, up: Tensor | None) -> Tensor:
+def _gradients(grad: Tensor, gate: Tensor, up: Tensor | None) -> Tensor:
+    """The gradients of gate and up, side by side."""
     from corl_kernels.jit.swiglu import launch_swiglu_backward
 
     return launch_swiglu_backward(grad, *_halves(gate, up))
 
 
-@_swiglu.register_fake
-def _(gate, up):
-    return gate.new_empty(gate.shape[0], gate.shape[1] // (2 if up is None else 1))
-
-
-@_swiglu_backward.register_fake
-def _(grad, gate, up):
-    return gate.new_empty(gate.shape[0], gate.shape[1] * (1 if up is None else 2))
-
-
-def _keep_inputs(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _gradients(ctx, grad):
+def _backward(gradients: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     gate, up = ctx.saved_tensors
-    both = _swiglu_backward(grad if grad.stride(-1) == 1 else grad.contiguous(), gate, up)
+    both = gradients(grad if grad.stride(-1) == 1 else grad.contiguous(), gate, up)
     if up is None:
         return both, None
     gate_grad, up_grad = both.chunk(2, dim=1)
     return gate_grad if ctx.needs_input_grad[0] else None, up_grad if ctx.needs_input_grad[1] else None
 
 
-_swiglu.register_autograd(_gradients, setup_context=_keep_inputs)
+_OP = RegisteredOp(
+    "swiglu(Tensor gate, Tensor? up) -> Tensor",
+    _forward,
+    fake=lambda gate, up: gate.new_empty(gate.shape[0], gate.shape[1] // (2 if up is None else 1)),
+    flops=lambda *_: 0,
+)
+_GRADIENTS = RegisteredOp(
+    "swiglu_gradients(Tensor grad, Tensor gate, Tensor? up) -> Tensor",
+    _gradients,
+    fake=lambda grad, gate, up: gate.new_empty(gate.shape[0], gate.shape[1] * (1 if up is None else 2)),
+    flops=lambda *_: 0,
+)
+_swiglu = DifferentiableOp(_OP, _setup_context, _backward, _GRADIENTS)
 
 
 def swiglu(gate: Tensor, up: Tensor | None = None) -> Tensor:
