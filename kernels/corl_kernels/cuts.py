@@ -236,7 +236,7 @@ def cut_by_sorting(
     scale = exponent_scale(temperature)[:, None]
     top = statistics[:, 0].amax(-1, keepdim=True)
     valid = (temperature != 0) & top[:, 0].isfinite()
-    ordered = logits.float().sort(-1, descending=True).values
+    ordered = logits.float().contiguous().sort(-1, descending=True).values
     keep = torch.full((rows,), vocab_size)
     if top_k is not None:
         keep = torch.where(top_k == 0, vocab_size, top_k.clamp(max=vocab_size))
@@ -245,10 +245,10 @@ def cut_by_sorting(
         total = torch.where(valid, row_totals(statistics, temperature) * 2.0**UNIT, 0).long()
         total = torch.where(keep < vocab_size, until.gather(1, keep[:, None] - 1)[:, 0], total)
         goal = (top_p.double() * NEARLY * total.double()).ceil().clamp_(min=1).long()
-        keep = torch.where(top_p < 1, torch.minimum(keep, 1 + (until < goal[:, None]).sum(-1)), keep)
+        keep = torch.where(top_p < 1, torch.minimum(keep, 1 + torch.searchsorted(until, goal[:, None])[:, 0]), keep)
     keep = torch.where(valid, keep, vocab_size)[:, None]
     least = ordered.gather(1, keep - 1)
-    before = (ordered > least).sum(-1)
+    before = torch.searchsorted(-ordered, -least)[:, 0]  # larger logits
     cut = torch.zeros(rows, NUM_FIELDS, dtype=torch.int64)
     is_cut = keep[:, 0] < vocab_size
     cut[:, LOW] = torch.where(is_cut, key_of(least)[:, 0], LEAST)
