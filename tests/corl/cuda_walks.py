@@ -30,6 +30,7 @@ from corl.parallel import World, shard_decoder
 from corl.rollout import memory
 from corl.rollout.engine import Engine
 from corl.rollout.request import Request
+from corl.rollout.tensor_parallel import BUFFER_BYTES, TensorParallel
 from corl.training.batch import MicroBatch, TrainSequence, micro_batch
 from corl.training.trainer import Trainer
 from corl_kernels import PolicyObjective
@@ -81,6 +82,21 @@ def rollout(weights: str, exact: bool) -> dict[str, Any]:
     small.generate([Request([1, 2, 3], n=4, max_tokens=200)])
     assert small.last_stats.preemptions > 0
     return {"gemm_rows": RECORD.gemm_rows}
+
+
+def sliced_rollout() -> None:
+    """Tensor parallelism with all-reduces in symmetric memory and by NCCL, plain and with cuts."""
+    # Objects travel as bytes, which fake tensors do not have.
+    TensorParallel.smallest = lambda parallel, value: value  # type: ignore[method-assign]
+    TensorParallel.assert_equal = lambda parallel, value: None  # type: ignore[method-assign]
+    group = world().mesh.get_group()
+    for buffer in (floats(BUFFER_BYTES // 4).view(torch.uint8), None):
+        model = make_model("qwen2")
+        parallel = TensorParallel(group, 0, 2, buffer)
+        engine = Engine(model, max_seqs=8, kv_tokens=8192, weights="arena", tensor_parallel=parallel)
+        engine.swap_weights(model)
+        for cuts in ({}, {"top_k": 5, "top_p": 0.9}):
+            engine.generate([Request([1, 2, 3], n=8, max_tokens=9, **cuts)])
 
 
 def default_cache() -> None:
@@ -263,6 +279,7 @@ WALKS: dict[str, Callable[[], Any]] = {
        for name in ("rollout shared", "rollout arena", "rollout shared exact", "rollout arena exact")},
     **{f"update {weights}": functools.partial(update, weights) for weights in ("shared", "arena")},
     "planted": planted,
+    "rollout in slices": sliced_rollout,
     "default cache": default_cache,
     **{f"decode {kind}": functools.partial(decode_kernels, kind) for kind in ("qwen2", "qwen3")},
     **{f"train {kind}": functools.partial(train_kernels, kind, False) for kind in ("qwen2", "qwen3")},
