@@ -7,7 +7,8 @@ from corl.training.advantages import train_sequences
 from corl.training.batch import micro_batch, pack
 from corl.training.grpo import improve, roll_out
 
-RL = ("stages=[rl1]", "rl1.temperature=0.8")
+# with this seed more groups than fit one micro-batch draw different rewards
+RL = ("stages=[rl1]", "rl1.temperature=0.8", "run.seed=5")
 
 
 @pytest.fixture
