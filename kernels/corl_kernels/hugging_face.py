@@ -77,13 +77,12 @@ class _CausalLM:
         labels, kept = given.get("labels"), given.get("logits_to_keep", 0)
         if labels is None or isinstance(kept, Tensor) or kept:
             return self.plainly(*args, **options)
-        from transformers.modeling_outputs import CausalLMOutputWithPast
-
         count = given.get("num_items_in_batch")
         for name in ("labels", "logits_to_keep", "num_items_in_batch"):
             given.pop(name, None)
         out = self.model.model(**given | {"return_dict": True})
-        return CausalLMOutputWithPast(
+        # transformers' own class of results, without importing transformers
+        return self.__signature__.return_annotation(
             loss=_next_token_loss(out.last_hidden_state, self.model.lm_head.weight, labels, count),
             past_key_values=out.past_key_values,
             hidden_states=out.hidden_states,

@@ -69,6 +69,7 @@ def test_logits_and_generation_are_as_before():
 
 def test_a_trainer_step_in_bf16_is_the_explicit_cast(tmp_path):
     """transformers' Trainer with bf16=True: autocast over fp32 weights."""
+    pytest.importorskip("accelerate")
     explicit = build("qwen2")
     patched = patch_transformers_model(copy.deepcopy(explicit))
     rows = [dict(zip(batch(), values, strict=True)) for values in zip(*batch().values(), strict=True)]
