@@ -15,10 +15,10 @@ from bench.session.record import at_least, at_most
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _NEEDED = ("yaml", "tqdm", "tokenizers", "tensorboard", "safetensors")
-_STEPS = 3  # of rl1 after the resume
+_STEPS = 2  # of rl1 after the resume
 _SETTINGS = (
     "stages=[cold_start,rl1]", "cold_start.dev_every=null", "cold_start.stop_at=null", "rl1.plateau=null",
-    "eval.limit=16", "eval.every=null", "eval.samples=1", "checkpoint.every=1",
+    "eval.every=null", "eval.samples=1", "checkpoint.every=1",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def run(context: Context) -> None:
     # a cold start of a hundred steps answers a third of the questions: RL then has rewards to learn from
     cold, prompts = (2, 4) if context.toy else (100, 48)
     settings = [*_SETTINGS, f"cold_start.max_steps={cold}", f"rl1.prompts_per_step={prompts}"]
-    settings += [f"cold_start.traces_per_step={8 if context.toy else 64}"]
+    settings += [f"cold_start.traces_per_step={8 if context.toy else 64}", f"eval.limit={4 if context.toy else 64}"]
     start = time.monotonic()
     killed_at = _run_until_a_checkpoint(folder, settings)
     seconds = time.monotonic() - start
