@@ -89,11 +89,12 @@ def kept_statistics(logits: Tensor, temperature: Tensor, peaks: Tensor, cut: Ten
     """Return [B, 2, M] fp32: of each block the sum of exp((x - m) / t) over x above the cut, and how many equal it.
 
     peaks  [B, M], the blocks' largest logits m      cut  [B, NUM_FIELDS] int64 of cuts.py
-    Only blocks that hold something to keep are read.
+    Only blocks that hold something to keep are read, and none of a row that keeps everything (LOW the key of -inf).
     """
     out = torch.zeros(len(peaks), 2, peaks.shape[1])
     threshold = value_of(cut[:, LOW])
-    rows, blocks = (peaks >= threshold[:, None]).nonzero(as_tuple=True)
+    is_cut = (threshold > float("-inf"))[:, None]
+    rows, blocks = (is_cut & (peaks >= threshold[:, None])).nonzero(as_tuple=True)
     step = _CHUNK // BLOCK
     for row, block in zip(rows.split(step), blocks.split(step), strict=True):
         values, least = read_blocks(logits, row, block), threshold[row, None]
@@ -122,14 +123,15 @@ def draw(
     top = peaks.amax(-1)
     shares = ((peaks - top[:, None]) * scale[:, None]).exp().double()
     total = (sums * shares).cumsum(-1)[:, -1]
-    if kept is None or cut is None:
-        weights = sums * shares
-    else:
+    weights = sums * shares
+    if kept is not None and cut is not None:
         above, equals = kept[:, 0], kept[:, 1].long()
         earlier = equals.cumsum(-1) - equals
         threshold, quota = value_of(cut[:, LOW]), (cut[:, TIES, None] - earlier).clamp_(min=0)
         each = ((threshold - top) * scale).exp().double()[:, None]
-        weights = above * shares + torch.minimum(quota, equals) * each
+        # a row that keeps everything has the weights, to the bit, that it has where no row is cut
+        cut_weights = above * shares + torch.minimum(quota, equals) * each
+        weights = torch.where((threshold > float("-inf"))[:, None], cut_weights, weights)
     until = weights.cumsum(-1)
     wanted = uniforms(seeds, positions)[:, None] * until[:, -1:]
     greedy = (temperature == 0) | ~top.isfinite()

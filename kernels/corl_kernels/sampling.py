@@ -101,7 +101,7 @@ def sample_tokens(
     temperature  0 or more; 0 is argmax of the logits, the lowest id winning a tie
     seeds        [B] int64      positions  [B] int32 or int64, below 2^32
     top_k        keep the k largest logits, lowest id first among equals; 0 keeps all
-    top_p        in (0, 1]: of what top_k keeps, renormalised, the fewest most likely tokens, lowest id first among
+    top_p        in (0, 1]: of what top_k keeps, renormalized, the fewest most likely tokens, lowest id first among
                  equals, that reach top_p (but for 2^-21 of it, which rounding may take); 1 keeps all
     vocabulary   where ranks hold slices of the logits: logits are then this rank's [B, C], the columns of
                  vocabulary_slice, and every rank gets the tokens and logprobs that the whole logits would give. All

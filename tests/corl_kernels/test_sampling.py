@@ -138,6 +138,19 @@ def test_bits_do_not_depend_on_batch_threads_or_strides(vocab, cut, monkeypatch)
         assert torch.equal(out.logprobs, wanted.logprobs[-len(out.tokens) :])
 
 
+@pytest.mark.parametrize("vocab", [300, 5000])
+def test_rows_that_are_not_cut_draw_the_same_beside_rows_that_are(vocab):
+    logits, keys = logits_of(60, vocab), rows_of(60)
+    logits[::5, ::3] = -INF
+    alone = sample_tokens(logits, temperature=1.2, **keys)
+    top_k, top_p = torch.tensor([0, 3, vocab]).repeat(20), torch.tensor([1.0, 0.5, 1.0]).repeat(20)
+    beside = sample_tokens(logits, temperature=1.2, top_k=top_k, top_p=top_p, **keys)
+    for row in (0, 2):
+        assert torch.equal(beside.tokens[row::3], alone.tokens[row::3])
+        assert torch.equal(beside.logprobs[row::3], alone.logprobs[row::3])
+    assert not torch.equal(beside.tokens[1::3], alone.tokens[1::3])
+
+
 def test_temperature_zero_is_argmax_and_the_lowest_id_wins():
     logits = logits_of(6, 340)
     logits[0, [5, 9, 330]] = 50.0

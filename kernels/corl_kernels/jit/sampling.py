@@ -98,7 +98,8 @@ def _kept_statistics_kernel(
     peaks = tl.load(peaks_ptr + row.to(tl.int64) * stride_peaks + blocks, mask=blocks < num_blocks, other=float("-inf"))
     least = _value_of(tl.load(cut_ptr + row * _FIELDS + _LOW))
     ids = blocks[:, None] * _BLOCK + tl.arange(0, _BLOCK)[None, :]
-    inside = (ids < columns) & (peaks >= least)[:, None]
+    lowest_read = tl.where(least > float("-inf"), least, float("inf"))  # nothing of a row that keeps everything
+    inside = (ids < columns) & (peaks >= lowest_read)[:, None]
     values = _load(logits_ptr + row.to(tl.int64) * stride_row, ids, inside, stride_vocab)
     terms = _power(values - peaks[:, None], _exponent_scale(tl.load(temperature_ptr + row)))
     at = kept_ptr + row.to(tl.int64) * 2 * num_blocks + blocks
@@ -134,15 +135,15 @@ def _draw_kernel(
     total = _row_total(peaks, sums, top, scale, listed)
     greedy = (tl.load(temperature_ptr + row) == 0) | (tl.abs(top) == float("inf")) | (top != top)
 
-    if cut_ptr is None:
-        weights = sums.to(tl.float64) * _power(peaks - top, scale)
-    else:
+    weights = sums.to(tl.float64) * _power(peaks - top, scale)
+    if cut_ptr is not None:
         least = _value_of(tl.load(cut_ptr + row * _FIELDS + _LOW))
         above = tl.load(kept_ptr + at, mask=listed, other=0.0).to(tl.float64)
         equals = tl.load(kept_ptr + num_blocks + at, mask=listed, other=0.0).to(tl.int64)
         quotas = tl.maximum(tl.load(cut_ptr + row * _FIELDS + _TIES) - (tl.cumsum(equals, 0) - equals), 0)
         kept = tl.minimum(quotas, equals).to(tl.float64)
-        weights = above * _power(peaks - top, scale) + kept * _power(least - top, scale)
+        cut_weights = above * _power(peaks - top, scale) + kept * _power(least - top, scale)
+        weights = tl.where(least > float("-inf"), cut_weights, weights)
     weights = tl.where(listed & (weights > 0), weights, 0.0)
     until = tl.cumsum(weights, 0)
     wanted = _uniform(tl.load(seeds_ptr + row), tl.load(positions_ptr + row)) * tl.sum(
@@ -216,13 +217,16 @@ def draw(
     positions: Tensor,
     first_block: int,
 ) -> tuple[Tensor, Tensor]:
-    """See corl_kernels.blocks; one program a row."""
+    """See corl_kernels.blocks; one program a row.
+
+    Products are not fused into sums, so that a row that is not cut has the same bits with and without rows that are.
+    """
     rows, _, num_blocks = statistics.shape
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     logprobs = torch.empty(rows, dtype=torch.float32, device=logits.device)
     _draw_kernel[(rows,)](
         logits, temperature.contiguous(), statistics, kept, cut, seeds.contiguous(), positions.contiguous(),
         tokens, logprobs, *logits.stride(), logits.shape[1], num_blocks, first_block,
-        BLOCKS_PADDED=triton.next_power_of_2(num_blocks), num_warps=8,
+        BLOCKS_PADDED=triton.next_power_of_2(num_blocks), num_warps=8, enable_fp_fusion=False,
     )  # fmt: skip
     return tokens, logprobs

@@ -142,6 +142,10 @@ def test_any_strides_and_dtypes(device):
 def test_a_row_alone_has_the_bits_it_has_in_a_batch(device):
     logits, settings = logits_of(5, 150), settings_of(5, top_k=(9, 0), top_p=(1.0, 0.7, 1.0))
     tokens, logprobs = launch(logits, settings, device)
+    uncut = {name: value for name, value in settings.items() if not name.startswith("top")}
+    plain, whole = launch(logits, uncut, device), (settings["top_k"] == 0) & (settings["top_p"] == 1)
+    assert whole.any() and torch.equal(plain[0][whole], tokens[whole])
+    assert torch.equal(plain[1][whole], logprobs[whole])
     for rows in ([1], [4, 3]):
         part = launch(logits[rows], {name: value[rows] for name, value in settings.items()}, device)
         assert torch.equal(part[0], tokens[rows])
