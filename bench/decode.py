@@ -55,7 +55,8 @@ def suite(
     }  # fmt: skip
     for model in models:
         shape = MODELS[model]
-        torch.compiler.reset()
+        if compiled:
+            torch.compiler.reset()
         attention = [({"B": rows, "L": length}, paged_attention) for rows in batches for length in contexts]
         sampling = [({"B": rows, "V": shape.vocab}, sampling_rivals) for rows in sampled]
         tokens = [({"T": count}, rivals) for count in packed for op, rivals in by_tokens.items() if op in ops]

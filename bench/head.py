@@ -62,12 +62,12 @@ def suite(
     sliced = min(sliced, *tokens)  # one chunk of rows
     wanted = [way for way in ways(device, compiled=compiled) if way.op in ops]
     for model in models:
-        torch.compiler.reset()
         batch = trained_like(MODELS[model], max(tokens), length, device.type, dtype)
         print(f"{model}: {describe(batch)}", flush=True)
         found = measure_errors(batch.take(sliced), wanted)
         for count in tokens:
-            torch.compiler.reset()  # or a new shape would count against the recompilations and end up in eager mode
+            if compiled:  # or a new shape would count against the recompilations and end up in eager mode
+                torch.compiler.reset()
             part = batch.take(count)
             shape = {"T": count, "H": part.hidden.shape[1], "V": len(part.weight)}
             case = Case("head", model, str(dtype).removeprefix("torch."), shape)
