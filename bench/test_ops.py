@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import decode, head
+from bench import decode, head, norms_and_gates
 from bench.contest import Contender
 from bench.inputs import MODELS, ModelShape, trained_like
 from bench.timing import Run
@@ -58,8 +58,8 @@ def _entries() -> list[Contender]:
         *decode.sampling_rivals(SHAPE, ROWS, SHAPE.vocab, device=DEVICE, dtype=DTYPE),
         *decode.norm_and_rotation(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
         *decode.cache_writes(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
-        *decode.residual_norms(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
-        *decode.gates(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
+        *norms_and_gates.residual_norms(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
+        *norms_and_gates.gates(SHAPE, TOKENS, device=DEVICE, dtype=DTYPE),
     ]
 
 

@@ -4,68 +4,23 @@ Memory that an op asks for reads as NaN until it is written: a row that a kernel
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 import corl_kernels
-from bench.accuracy import cross_entropy_truth, errors, policy_truth
-from bench.inputs import MODELS, HeadBatch, ModelShape, trained_like
+from bench.inputs import MODELS
+from bench.session import smoke_head
 from bench.session.context import Context
-from bench.session.record import Goal, at_most
-from corl_kernels import PolicyObjective, norm, paged_attention, rotary, sampling
-from corl_kernels.kl import linear_kl_reference
+from bench.session.record import at_most
+from bench.session.smoke_inputs import LOGPROB, Found, Inputs, gradient_goal, largest, make_inputs, poisoned, relative
+from corl_kernels import norm, paged_attention, rotary, sampling
 from corl_kernels.kv_store import store_kv_reference
-from corl_kernels.logprobs import linear_logprobs_reference
-from corl_kernels.policy_loss import linear_policy_loss_reference
 from corl_kernels.swiglu import swiglu_reference
 
-# T tokens, H hidden, V vocabulary, B rows, L positions, Hq query heads, Hkv key heads, D head dim
+# T tokens, V vocabulary, B rows, L positions, Hq query heads, Hkv key heads, D head dim
 _PAGE = 256
-# ||x - fp64|| / ||fp64||: a bf16 result is off by 2^-9 / sqrt(3) = 1.1e-3, one of two roundings by 1.6e-3
-_RELATIVE = {torch.bfloat16: 4e-3, torch.float32: 1e-5}
-_LOGPROB = 1e-4  # nats, the design's bound
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """`batch`: of the head ops, more than one chunk of rows. `tokens`, `rows`, `context`: of the others."""
-
-    shape: ModelShape
-    batch: HeadBatch
-    tokens: int
-    rows: int
-    context: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.batch.hidden.dtype
-
-    def random(self, *size: int) -> Tensor:
-        return torch.randn(*size, device=self.batch.hidden.device).to(self.dtype)
-
-    def within(self, found: Tensor, wanted: Tensor) -> tuple[float, Goal]:
-        """The error of a result in the inputs' dtype, and its bound."""
-        return _relative(found, wanted), at_most(_RELATIVE[self.dtype])
-
-
-Found = dict[str, tuple[float, Goal]]  # by what was compared
-
-
-@contextmanager
-def poisoned() -> Iterator[None]:
-    """Memory fresh from the allocator reads as NaN, and as the largest number where it holds integers."""
-    fills = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def run(context: Context, *, models: Sequence[str] = ("qwen2.5-7b", "qwen3-32b")) -> None:
@@ -82,12 +37,6 @@ def run(context: Context, *, models: Sequence[str] = ("qwen2.5-7b", "qwen3-32b")
         context.record.failed(name, "a public op that no case of the smoke test runs")
 
 
-def make_inputs(shape: ModelShape, context: Context) -> Inputs:
-    tokens, length = (300, 100) if context.toy else (4500, 1024)
-    batch = trained_like(shape, tokens, length, context.device.type, context.dtype)
-    return Inputs(shape, batch, 37, 5, 300) if context.toy else Inputs(shape, batch, 2049, 33, 1300)
-
-
 def uncovered() -> list[str]:
     """Public ops of corl_kernels without a case: the functions that have a reference beside them."""
     functions = {name: getattr(corl_kernels, name) for name in corl_kernels.__all__}
@@ -97,124 +46,6 @@ def uncovered() -> list[str]:
         if hasattr(sys.modules.get(getattr(function, "__module__", ""), None), f"{name}_reference")
     }
     return sorted(ops - {name.split(",")[0] for name in CASES})
-
-
-def _relative(found: Tensor, wanted: Tensor) -> float:
-    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
-
-
-def _largest(found: Tensor, wanted: Tensor) -> float:
-    return float((found.double() - wanted.double()).abs().max())
-
-
-def _gradient_goal(inputs: Inputs) -> Goal:
-    """dlogits are rounded to bf16 and their products once more."""
-    return at_most(1.5 * _RELATIVE[inputs.dtype])
-
-
-def _on_the_head(inputs: Inputs, name: str) -> Found:
-    """Log-probs and gradients of `name` over all rows, against fp64."""
-    batch = inputs.batch
-    batch.clear()
-    logprobs: Tensor | None
-    if name == "linear_cross_entropy":
-        truth = cross_entropy_truth(batch)
-        with poisoned():
-            logprobs = None
-            inputs_of = (batch.hidden, batch.weight, batch.targets, batch.token_weights)
-            corl_kernels.linear_cross_entropy(*inputs_of).backward()
-    else:
-        objective = PolicyObjective("grpo", entropy_coef=0.01)
-        truth = policy_truth(batch, objective)
-        settings: dict = {"objective": objective, "old_logprobs": batch.old_logprobs}
-        main_grad = torch.zeros_like(batch.weight, dtype=torch.float32)
-        if name.endswith("grad_weight_out"):
-            settings |= {"grad_weight_out": main_grad, "grad_loss_is_one": True}
-        inputs_of = (batch.hidden, batch.weight, batch.targets, batch.advantages, batch.token_weights)
-        with poisoned():
-            result = corl_kernels.linear_policy_loss(*inputs_of, **settings)
-            result.loss.backward()
-        logprobs = result.logprobs
-        if name.endswith("grad_weight_out"):
-            batch.weight.grad = main_grad.to(batch.weight.dtype)
-    found: Found = {}
-    for what, error in errors(batch, truth, logprobs).items():
-        if what != "logprobs_mean":
-            found[what] = error, at_most(_LOGPROB) if what == "logprobs_max" else _gradient_goal(inputs)
-    batch.clear()
-    return found
-
-
-def _sequences(inputs: Inputs) -> Found:
-    """gspo over sequences that lie across two chunks of rows, on a slice that fits full logits in fp64."""
-    batch = inputs.batch
-    count = min(len(batch.targets), 1100)
-    part = batch.take(count)
-    bounds = torch.tensor([0, count // 3, count // 3 + 1, count])
-    settings = {"objective": PolicyObjective("gspo"), "old_logprobs": part.old_logprobs, "cu_seqlens": bounds}
-    wide_hidden, wide_weight = (x.detach().double().requires_grad_() for x in (part.hidden, part.weight))
-    numbers = (part.targets, part.advantages, part.token_weights)
-    linear_policy_loss_reference(wide_hidden, wide_weight, *numbers, **settings)[0].backward()
-    part.clear()
-    with poisoned():
-        corl_kernels.linear_policy_loss(part.hidden, part.weight, *numbers, **settings).loss.backward()
-    goal, found = _gradient_goal(inputs), {}
-    for name, leaf, wanted in (("grad_hidden", part.hidden, wide_hidden), ("grad_weight", part.weight, wide_weight)):
-        assert leaf.grad is not None and wanted.grad is not None
-        found[name] = _relative(leaf.grad, wanted.grad), goal
-    part.clear()
-    return found
-
-
-def _logprobs(inputs: Inputs) -> Found:
-    batch = inputs.batch
-    heat = torch.linspace(0.5, 2.0, len(batch.targets), device=batch.hidden.device)
-    with poisoned(), torch.no_grad():
-        settings = {"temperature": heat, "return_entropy": True}
-        found = corl_kernels.linear_logprobs(batch.hidden, batch.weight, batch.targets, **settings)
-    gaps = [0.0, 0.0]
-    weight = batch.weight.detach().double()
-    for rows in torch.arange(len(heat), device=heat.device).split(512):
-        hidden = batch.hidden.detach()[rows].double()
-        wanted = linear_logprobs_reference(
-            hidden, weight, batch.targets[rows], temperature=heat[rows].double(), return_entropy=True
-        )
-        assert found.entropy is not None and wanted.entropy is not None
-        pairs = ((found.logprobs[rows], wanted.logprobs), (found.entropy[rows], wanted.entropy))
-        gaps = [max(gap, _largest(*pair)) for gap, pair in zip(gaps, pairs, strict=True)]
-    return {"logprobs_max": (gaps[0], at_most(_LOGPROB)), "entropy_max": (gaps[1], at_most(_LOGPROB))}
-
-
-def _kl(inputs: Inputs) -> Found:
-    part = inputs.batch.take(min(len(inputs.batch.targets), 700))
-    reference = (part.hidden.detach() * 0.9, part.weight.detach())
-    wide = [x.detach().double() for x in (part.hidden, part.weight, *reference)]
-    wide[0].requires_grad_()
-    wanted = linear_kl_reference(*wide)
-    wanted.mean().backward()
-    part.clear()
-    with poisoned():
-        found = corl_kernels.linear_kl(part.hidden, part.weight, *reference)
-        found.mean().backward()
-    assert part.hidden.grad is not None and wide[0].grad is not None
-    result: Found = {"": (_largest(found.detach(), wanted.detach()), at_most(_LOGPROB))}
-    result |= {"grad_hidden": (_relative(part.hidden.grad, wide[0].grad), _gradient_goal(inputs))}
-    part.clear()
-    return result
-
-
-def _kl_estimate(inputs: Inputs) -> Found:
-    policy, reference = (torch.randn(inputs.tokens, device=inputs.batch.hidden.device) for _ in range(2))
-    return {
-        kind: (
-            _relative(
-                corl_kernels.kl_estimate(policy, reference, kind),
-                corl_kernels.kl_estimate(policy.double(), reference.double(), kind),
-            ),
-            at_most(1e-5),
-        )
-        for kind in ("k1", "k2", "k3")
-    }
 
 
 def _attention(inputs: Inputs) -> Found:
@@ -257,7 +88,7 @@ def _sampling(inputs: Inputs, cut: bool) -> Found:
     scores = torch.log_softmax(logits.double() / torch.tensor(plain, device=device).double()[:, None], -1)
     own = scores.gather(1, found.tokens[:, None])[:, 0]
     differing = float((found.tokens.cpu() != wanted.tokens).sum())
-    return {"tokens": (differing, at_most(0)), "logprobs_max": (_largest(found.logprobs, own), at_most(_LOGPROB))}
+    return {"tokens": (differing, at_most(0)), "logprobs_max": (largest(found.logprobs, own), at_most(LOGPROB))}
 
 
 def _store(inputs: Inputs) -> Found:
@@ -291,7 +122,7 @@ def _with_gradients(
         found_grads = torch.autograd.grad(results, list(leaves.values()), grads)
     found = {f"result {k}": inputs.within(a, b) for k, (a, b) in enumerate(zip(results, wanted, strict=True))}
     for name, grad, want in zip(tensors, found_grads, wanted_grads, strict=True):
-        found[f"grad of {name}"] = _relative(grad, want), _gradient_goal(inputs)
+        found[f"grad of {name}"] = relative(grad, want), gradient_goal(inputs)
     return found
 
 
@@ -342,13 +173,7 @@ def _swiglu(inputs: Inputs) -> Found:
 
 
 CASES: dict[str, Callable[[Inputs], Found]] = {
-    "linear_policy_loss": lambda inputs: _on_the_head(inputs, "linear_policy_loss"),
-    "linear_policy_loss, grad_weight_out": lambda inputs: _on_the_head(inputs, "grad_weight_out"),
-    "linear_policy_loss, sequences": _sequences,
-    "linear_cross_entropy": lambda inputs: _on_the_head(inputs, "linear_cross_entropy"),
-    "linear_logprobs": _logprobs,
-    "linear_kl": _kl,
-    "kl_estimate": _kl_estimate,
+    **smoke_head.CASES,
     "paged_attention_decode": _attention,
     "sample_tokens": lambda inputs: _sampling(inputs, cut=False),
     "sample_tokens, cut": lambda inputs: _sampling(inputs, cut=True),

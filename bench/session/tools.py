@@ -27,12 +27,13 @@ def small_smoke(context: Context) -> None:
 
     from bench.inputs import MODELS, trained_like
     from bench.session import smoke
+    from bench.session.smoke_inputs import Inputs
 
     shape = MODELS["toy"]
     for op, case in smoke.CASES.items():
         torch.manual_seed(0)
         batch = trained_like(shape, 300, 100, context.device.type, context.dtype)
-        found = case(smoke.Inputs(shape, batch, 37, 5, 300))
+        found = case(Inputs(shape, batch, 37, 5, 300))
         print(op, {what: error for what, (error, _) in found.items()}, flush=True)
 
 
@@ -77,7 +78,7 @@ def real_shapes(context: Context) -> None:
     """The kernels of a head, of attention and of draws at a 7B's sizes, once each."""
     import torch
 
-    from bench import decode, head
+    from bench import decode, head, norms_and_gates
     from bench.inputs import MODELS, trained_like
 
     shape = MODELS["qwen2.5-7b"]
@@ -87,7 +88,7 @@ def real_shapes(context: Context) -> None:
     entries += decode.paged_attention(shape, 64, 4096, **place) + decode.sampling_rivals(
         shape, 256, shape.vocab, **place
     )
-    entries += decode.residual_norms(shape, 16384, **place) + decode.gates(shape, 16384, **place)
+    entries += norms_and_gates.residual_norms(shape, 16384, **place) + norms_and_gates.gates(shape, 16384, **place)
     for entry in entries:
         if entry.name.startswith("corl"):
             entry.prepare()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bench import decode
+from bench import decode, norms_and_gates
 from bench.inputs import MODELS, ModelShape
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def test_cache_writes_agree():
         assert torch.equal(mine, wanted)
 
 
-@pytest.mark.parametrize("rivals", [decode.residual_norms, decode.gates])
+@pytest.mark.parametrize("rivals", [norms_and_gates.residual_norms, norms_and_gates.gates])
 def test_norm_and_gate_rivals_agree_forward_and_backward(rivals):
     entries = rivals(TINY, 5, **PLACE)
     by_op = {}

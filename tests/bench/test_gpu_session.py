@@ -15,6 +15,7 @@ import torch
 from bench.gpu_session import STEPS
 from bench.session import gpu_tests, smoke
 from bench.session.record import Recorder, at_least, at_most, read_lines, write_line
+from bench.session.smoke_inputs import poisoned
 from bench.session.table import finish, rows, text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,7 +265,7 @@ def test_every_public_op_has_a_case_in_the_smoke_test():
 
 
 def test_poisoned_memory_reads_as_nan():
-    with smoke.poisoned():
+    with poisoned():
         assert torch.empty(5).isnan().all()
         assert (torch.empty(5, dtype=torch.int32) == torch.iinfo(torch.int32).max).all()
     assert not torch.are_deterministic_algorithms_enabled()
