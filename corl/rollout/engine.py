@@ -8,7 +8,7 @@ import torch
 
 from corl.fsdp2 import compute_dtype
 from corl.model.decoder import Decoder
-from corl.rollout.budget import decode_bytes
+from corl.rollout.decode_memory import decode_bytes
 from corl.rollout.draws import draw_seed
 from corl.rollout.kv_cache import PageAllocator
 from corl.rollout.request import Carried, Completion, Request, SupportsDecode, check_carried, check_requests, integer

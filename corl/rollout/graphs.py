@@ -79,7 +79,7 @@ class GraphedSteps:
     the smaller graphs use the larger ones' memory, and costs nothing for buckets that never occur. Tables widen as the
     samples grow: a wider graph's partial sums do not fit the memory of the narrower ones, which the pool keeps, but as
     widths double all of them together take less than twice the widest's. The pool grows after the cache was allocated;
-    budget.decode_bytes says how far.
+    decode_memory.decode_bytes says how far.
 
     A body with collectives (tensor parallelism): all ranks must run the same keys in the same order, within one node
     (NCCL 2.28.9, torch 2.11's, can hang in graphs across nodes). init_world sets NCCL_GRAPH_MIXING_SUPPORT=0, which

@@ -12,7 +12,7 @@ from corl.model.decoder import Decoder
 from corl.model.score import score
 from corl.parallel import shard_decoder
 from corl.rollout import engine as engine_module
-from corl.rollout.budget import decode_bytes
+from corl.rollout.decode_memory import decode_bytes
 from corl.rollout.engine import Engine
 from corl.rollout.request import Carried, Completion, Request
 from corl.rollout.weights import head_logits

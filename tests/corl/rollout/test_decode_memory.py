@@ -11,7 +11,7 @@ from corl.model.decoder import Decoder
 from corl.model.rope import RopeConfig
 from corl.pipeline import training_bytes
 from corl.rollout import engine as engine_module
-from corl.rollout.budget import decode_bytes
+from corl.rollout.decode_memory import decode_bytes
 from corl.rollout.engine import Engine
 
 QWEN_7B = ModelConfig(
