@@ -27,7 +27,7 @@ def make(tokens, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [16, 48, 256])
+@pytest.mark.parametrize("rows", [64, 256])
 def test_with_fixed_rows_a_token_has_the_same_bits_in_any_pack(rows, dtype):
     hidden, weight, targets = make(700, dtype)
     whole = linear_logprobs(hidden, weight, targets, temperature=1.3, chunk_rows=rows).logprobs
