@@ -10,7 +10,7 @@ from corl.model import exact, exact_rows
 from corl.model.attention import packed_attention
 from corl.model.config import FAMILIES, ModelConfig
 from corl.model.decoder import Decoder
-from corl.model.exact import exact_decode_attention, exact_packed_attention
+from corl.model.exact import HEAD_ROWS, exact_decode_attention, exact_packed_attention
 from corl.model.rope import RopeConfig
 from corl.model.score import score
 from corl_kernels import linear_logprobs, linear_policy_loss, paged_attention_decode
@@ -129,7 +129,8 @@ def decoded(model, sequences, *, page_size, batch, decoded_tokens, seed, tempera
             counts = [fresh[i] if i in fresh else known[i] + 1 for i in members]
             following = torch.stack([sequences[i][n] for i, n in zip(members, counts, strict=True)])
             heat = torch.full((len(members),), temperature)
-            got = linear_logprobs(hidden, model.head_weight, following, temperature=heat).logprobs
+            rows = model.head_rows
+            got = linear_logprobs(hidden, model.head_weight, following, temperature=heat, chunk_rows=rows).logprobs
             for i, n, value in zip(members, counts, got, strict=True):
                 logprobs[i][n - 1] = value
                 cached[i] = n
@@ -148,7 +149,8 @@ def trained(model, sequences, *, temperature):
 
     def head(hidden, weight):
         ones = torch.ones(len(rows))
-        return linear_policy_loss(hidden[rows], weight, targets[rows], ones, ones, temperature=temperature).logprobs
+        settings = {"temperature": temperature, "chunk_rows": model.head_rows}
+        return linear_policy_loss(hidden[rows], weight, targets[rows], ones, ones, **settings).logprobs
 
     return model(ids, positions, attend, head=head).split([len(x) - 1 for x in sequences])
 
@@ -342,10 +344,11 @@ def test_the_heads_bits_are_those_of_the_loss_in_a_longer_pack(vocab, dtype, cou
     targets, ones = torch.randint(0, vocab, (600,), generator=generator), torch.ones(600)
     with threads(count):
         for temperature in (1.0, 0.7):
-            want = linear_policy_loss(hidden, weight, targets, ones, ones, temperature=temperature).logprobs
+            fixed = {"chunk_rows": HEAD_ROWS}
+            want = linear_policy_loss(hidden, weight, targets, ones, ones, temperature=temperature, **fixed).logprobs
             for rows in torch.randperm(600, generator=generator)[:200].split([1, 2, 5, 64, 128]):
                 for heat in (temperature, torch.full((len(rows),), temperature)):
-                    got = linear_logprobs(hidden[rows], weight, targets[rows], temperature=heat).logprobs
+                    got = linear_logprobs(hidden[rows], weight, targets[rows], temperature=heat, **fixed).logprobs
                     assert torch.equal(got, want[rows])
 
 

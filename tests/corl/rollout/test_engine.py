@@ -450,7 +450,8 @@ def test_exact_mode_records_the_trainers_bits_while_decoding(make_decoder, dtype
         def head(hidden, weight):
             ones = torch.ones(len(ids))
             targets = ids.roll(-1)
-            return linear_policy_loss(hidden, weight, targets, ones, ones, temperature=temperature or 1.0).logprobs
+            settings = {"temperature": temperature or 1.0, "chunk_rows": model.head_rows}
+            return linear_policy_loss(hidden, weight, targets, ones, ones, **settings).logprobs
 
         trained = model(ids, positions, attend, head)
     finally:
