@@ -49,7 +49,7 @@ _NUM_INPUTS = 20 + len(_FIELDS)  # of the registered op
 
 # T tokens, H hidden, V vocabulary, S sequences
 class PolicyLoss(NamedTuple):
-    """`loss` 0-d, which alone carries gradient; `logprobs` and `entropy` [T]; `metrics`; all fp32."""
+    """`loss` 0-d, which alone carries gradient; `logprobs` and `entropy`, shaped as targets; `metrics`; all fp32."""
 
     loss: Tensor
     logprobs: Tensor
@@ -167,10 +167,9 @@ def _backward(_, ctx, grad_loss, *__):
 
 def _fake(hidden, weight, bias, targets, *rest):
     operand, group = rest[11], rest[13]
-    dtype = torch.promote_types(operand, torch.float32)
-    of_gemm = dtype if group else gemm_dtype(operand, hidden.is_cuda)
+    dtype, of_gemm = torch.promote_types(operand, torch.float32), gemm_dtype(operand, hidden.is_cuda)
     per_token = (hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(2))
-    wanted = zip((hidden, weight, weight[:, 0]), rest[7:10], (of_gemm, dtype, dtype), strict=True)
+    wanted = zip((hidden, weight, weight[:, 0]), rest[7:10], (dtype if group else of_gemm, dtype, dtype), strict=True)
     gradients = [x.new_empty(x.shape if want else 0, dtype=kind) for x, want, kind in wanted]
     unit = hidden.new_empty(() if of_gemm == torch.float16 else 0, dtype=dtype)
     metrics = hidden.new_empty(len(fields(PolicyMetrics)), dtype=torch.float32)

@@ -61,9 +61,7 @@ def combine_statistics(tokens: Tokens, start: int, stop: int, vocabulary: Vocabu
     # E[z - shift] of the rank's own distribution is logsum - entropy
     picked = torch.where(targets >= 0, tokens.logprobs[part] + logsum + shift, float("-inf"))
     mine = torch.stack((shift, logsum, logsum - tokens.entropy[part], picked))  # [4, n]
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(vocabulary.process_group))]
-    dist.all_gather(everyone, mine, vocabulary.process_group)
-    shifts, logsums, means, targeted = torch.stack(everyone, dim=1)  # [R, n] each
+    shifts, logsums, means, targeted = gather_over_slices(mine, vocabulary).unbind(1)  # [R, n] each
     highest = shifts.amax(0)
     fall = shifts - highest
     weights = (logsums + fall).exp()

@@ -76,6 +76,11 @@ def test_a_group_of_one_is_the_whole(tmp_path):
             for vocabulary in (whole, None)
         )
         torch.testing.assert_close(have.logprobs, want.logprobs)
+        settings = {"objective": PolicyObjective("grpo"), "vocabulary": whole}
+        compiled = torch.compile(
+            lambda w: linear_policy_loss(**inputs, weight=w, **settings).loss, fullgraph=True, backend="eager"
+        )
+        torch.testing.assert_close(compiled(weight), want.loss)
         with pytest.raises(ValueError, match=r"targets hold 140; an id must be in \[0, 131\)"):
             linear_logprobs(inputs["hidden"], weight, torch.full((T,), 140), vocabulary=whole)
     finally:
