@@ -15,6 +15,7 @@ from corl_kernels.objective import PolicyObjective, TokenInputs, token_terms
 # T tokens, V vocabulary, C rows of a chunk, n = stop - start <= C tokens in it
 # Of a block of rows: elements (1 MiB of fp32, an L2 cache), and rows at most. Powers of two.
 _CACHED, _BLOCK = 1 << 18, 128
+_LOWEST = -1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,12 @@ def scaled(rows: Tensor, temperature: Tensor | None, part: slice) -> Tensor:
 
 
 def _bounded(rows: Tensor, tokens: Tokens) -> Tensor:
-    """y of a block: the logits themselves without a bias and a soft cap."""
-    y = rows if tokens.bias is None else rows + tokens.bias
+    """y of a block: the logits themselves without a bias and a soft cap.
+
+    A bias of -inf, which leaves a token out, counts as _LOWEST: 0 times it is 0 and no NaN, also at temperatures far
+    from 1, and a slice of nothing but such tokens has a finite maximum.
+    """
+    y = rows if tokens.bias is None else (rows + tokens.bias).clamp_(min=_LOWEST)
     return y if tokens.softcap is None else (y / tokens.softcap).tanh_().mul_(tokens.softcap)
 
 

@@ -191,7 +191,7 @@ def wide_sums(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_equals_an_explicit_cast(monkeypatch, name):
+def test_autocast_equals_an_explicit_cast(name):
     batch = leaves(make(T))
     with torch.autocast("cpu", torch.bfloat16):
         have = heads(batch)[name]()
@@ -266,6 +266,28 @@ def test_logprobs_with_bias_and_softcap_match_autograd():
         results.append([*out, *torch.autograd.grad(out[0].sum() + out[1].square().sum(), inputs)])
     for have, want in zip(*results, strict=True):
         torch.testing.assert_close(have.double(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+@pytest.mark.parametrize("kind", ["grpo", "gspo"])
+def test_a_bias_of_minus_infinity_leaves_tokens_out(kind, temperature):
+    """As rows of padding in a vocabulary are masked: everything is what it is without those rows."""
+    batch = make(T) | {"temperature": temperature, "cu_seqlens": torch.tensor([0, 20, T])}
+    batch["targets"] = batch["targets"].clamp(max=V - 8)
+    objective, results = PolicyObjective(kind, entropy_coef=0.1, clip_low=9, clip_high=9), []
+    for rows in (V, V - 7):
+        bias = torch.linspace(-1, 1, V)
+        bias[V - 7 :] = float("-inf")
+        leaves_ = [x.clone().requires_grad_() for x in (batch["hidden"], batch["weight"][:rows], bias[:rows])]
+        inputs = batch | {"hidden": leaves_[0], "weight": leaves_[1], "bias": leaves_[2]}
+        out = linear_policy_loss(**inputs, objective=objective)
+        scored = linear_logprobs(*leaves_[:2], batch["targets"], bias=leaves_[2], return_entropy=True)
+        total = out.loss + scored.logprobs.sum() + scored.entropy.square().sum()
+        grads = torch.autograd.grad(total, leaves_)
+        results.append([*(x.detach() for x in (*out[:3], *scored)), grads[0], *(x[: V - 7] for x in grads[1:])])
+        assert all((x[V - 7 :] == 0).all() for x in grads[1:])
+    for have, want in zip(*results, strict=True):
+        torch.testing.assert_close(have, want)
 
 
 def test_bf16_factors_are_not_rounded_to_bf16(monkeypatch):

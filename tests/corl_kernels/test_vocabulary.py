@@ -47,6 +47,14 @@ def results(vocabulary, start, stop):
             values = [*out[:3], *torch.autograd.grad(out.loss, leaves)]
             names = ("loss", "logprobs", "entropy", "hidden", "weight", "bias")
             found |= {f"{kind} {softcap} {name}": value.detach() for name, value in zip(names, values, strict=True)}
+    # all rows of the first of four ranks, and one of the last, are left out
+    masked = bias.masked_fill(torch.isin(torch.arange(V), torch.tensor([0, V - 1])), float("-inf"))
+    leaves = [x.clone().requires_grad_() for x in (tokens[0], weight[start:stop])]
+    settings = {"bias": masked[start:stop], "vocabulary": vocabulary, "return_entropy": True}
+    out = linear_logprobs(*leaves, tokens[1].clamp(1, V - 2).masked_fill(tokens[1] == -100, -100), **settings)
+    grads = torch.autograd.grad(out.logprobs.sum() + out.entropy.square().sum(), leaves)
+    names = ("masked logprobs", "masked entropy", "masked hidden", "masked weight")
+    found |= dict(zip(names, (*(x.detach() for x in out), *grads), strict=True))
     leaves = [x.clone().requires_grad_() for x in (tokens[0], weight[start:stop])]
     scored = linear_logprobs(*leaves, tokens[1], vocabulary=vocabulary, return_entropy=True)
     grads = torch.autograd.grad(scored.logprobs.sum() + scored.entropy.square().sum(), leaves)
@@ -54,6 +62,7 @@ def results(vocabulary, start, stop):
         tokens[0], weight[start:stop], tokens[1], inputs["token_weights"], vocabulary=vocabulary
     )
     names = ("score logprobs", "score entropy", "score hidden", "score weight", "cross entropy loss")
+    assert all(value.isfinite().all() for value in found.values())
     return found | dict(zip(names, (*(x.detach() for x in scored), *grads, loss), strict=True))
 
 

@@ -14,6 +14,7 @@ from corl_kernels.rows import make_tokens
 
 # V vocabulary, C rows of a chunk, n tokens in it
 V, C, START, STOP = 37, 9, 3, 10
+RESULTS = ("logprobs", "entropy", "shift", "logsum")
 KINDS = {
     "reinforce": {"kind": "reinforce"},
     "grpo": {"kind": "grpo"},
@@ -154,6 +155,23 @@ def test_bias_and_softcap(device, monkeypatch, block, biased, softcap):
     dlogits = launch(logits, tokens, inputs, objective, None)
     for have, expected in zip((tokens.logprobs[START:STOP], tokens.entropy[START:STOP], dlogits), want, strict=True):
         assert_matches(have[: STOP - START], expected)
+
+
+@pytest.mark.parametrize("block", [16, 64])
+def test_a_bias_of_minus_infinity_leaves_tokens_out(device, monkeypatch, block):
+    monkeypatch.setattr(policy_rows, "_BLOCK", block)
+    bias = torch.zeros(V, device=device)
+    bias[20:] = float("-inf")  # a whole block of 16 among them
+    logits, tokens, inputs = make(device, bias=bias)
+    tokens.targets.clamp_(max=19)
+    objective = PolicyObjective("grpo", entropy_coef=0.1, clip_low=9, clip_high=9)
+    kept = replace(tokens, bias=None, **{name: getattr(tokens, name).clone() for name in RESULTS})
+    want = launch(logits[:, :20].clone(), kept, inputs, objective, None)
+    dlogits = launch(logits, tokens, inputs, objective, None)
+    for name in RESULTS:
+        assert_matches(getattr(tokens, name)[START:STOP], getattr(kept, name)[START:STOP].double())
+    assert_matches(dlogits[: STOP - START, :20], want[: STOP - START].double())
+    assert (dlogits[: STOP - START, 20:] == 0).all()
 
 
 def test_a_target_another_rank_holds_gets_no_gradient_here(device):
