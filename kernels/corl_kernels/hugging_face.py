@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from corl_kernels.checks import IGNORE
 from corl_kernels.cross_entropy import linear_cross_entropy
 from corl_kernels.norm import rms_norm
 from corl_kernels.swiglu import swiglu
 
 # B sequences, L positions, H hidden, V vocabulary
 FAMILIES = ("qwen2", "qwen3", "llama")
-IGNORE = -100
 
 
 def patch_transformers_model(model: nn.Module) -> nn.Module:
@@ -22,7 +22,7 @@ def patch_transformers_model(model: nn.Module) -> nn.Module:
            stay what they are. Call it before FSDP, DDP or torch.compile
     With labels (and no logits_to_keep) the model then returns the loss transformers defines, its `logits` None: no
     [B, L, V] is made. Without labels it returns logits as before. Works under autocast and with gradient checkpointing.
-    Raises ValueError for another model, a hidden activation that is not SiLU, and biases in the MLP or lm_head.
+    Raises ValueError for another model, a hidden activation that is not SiLU, and an lm_head with a bias.
     """
     config: Any = getattr(model, "config", None)
     kind = getattr(config, "model_type", type(model).__name__)

@@ -90,8 +90,9 @@ def _fake(hidden, weight, bias, targets, temperature, softcap, operand, *_):
 
 
 def _fake_gradients(hidden, weight, bias, *rest):
-    leaves = zip((hidden, weight, weight[:, 0] if bias is None else bias), rest[7:10], strict=True)
-    return tuple(leaf.new_empty(leaf.shape if want else 0) for leaf, want in leaves)
+    want_hidden, want_weight, want_bias = rest[7:10]
+    wanted = (hidden, want_hidden), (weight, want_weight), (weight[:, 0] if bias is None else bias, want_bias)
+    return tuple(leaf.new_empty(leaf.shape if want else 0) for leaf, want in wanted)
 
 
 _SETTINGS = "float? softcap, ScalarType operand, int? fixed_rows, str? group, int vocab_start, int vocab_size"

@@ -165,11 +165,17 @@ def _backward(_, ctx, grad_loss, *__):
     return *found, *ctx.absent
 
 
-def _fake(hidden, weight, bias, targets, *rest):
-    operand, group = rest[11], rest[13]
+def _fake(
+    hidden, weight, bias, targets, temperature, advantages, weights, old_logprobs, ref_logprobs, rollout_logprobs,
+    offsets, want_hidden, want_weight, want_bias, softcap, operand, fixed_rows, group, *_,
+):  # fmt: skip
     dtype, of_gemm = torch.promote_types(operand, torch.float32), gemm_dtype(operand, hidden.is_cuda)
     per_token = (hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(2))
-    wanted = zip((hidden, weight, weight[:, 0]), rest[7:10], (dtype if group else of_gemm, dtype, dtype), strict=True)
+    wanted = (
+        (hidden, want_hidden, dtype if group else of_gemm),
+        (weight, want_weight, dtype),
+        (weight[:, 0], want_bias, dtype),
+    )
     gradients = [x.new_empty(x.shape if want else 0, dtype=kind) for x, want, kind in wanted]
     unit = hidden.new_empty(() if of_gemm == torch.float16 else 0, dtype=dtype)
     metrics = hidden.new_empty(len(fields(PolicyMetrics)), dtype=torch.float32)
@@ -178,7 +184,8 @@ def _fake(hidden, weight, bias, targets, *rest):
 
 def _flops(hidden, weight, *rest):
     """Of the GEMMs; sequences longer than a chunk add a fourth, which shapes do not tell."""
-    return 2 * hidden[0] * hidden[1] * weight[0] * (1 + rest[9] + rest[10])
+    want_hidden, want_weight = rest[9:11]
+    return 2 * hidden[0] * hidden[1] * weight[0] * (1 + want_hidden + want_weight)
 
 
 _OP = RegisteredOp(

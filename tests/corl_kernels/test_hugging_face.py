@@ -53,6 +53,15 @@ def test_loss_and_gradients_are_those_of_the_model(kind, tied, count):
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_projections_may_have_biases():
+    plain = build("llama", mlp_bias=True, attention_bias=True)
+    patched = patch_transformers_model(copy.deepcopy(plain))
+    torch.testing.assert_close(patched(**batch()).loss, plain(**batch()).loss)
+    with pytest.raises(ValueError, match="lm_head has a bias"):
+        plain.lm_head = torch.nn.Linear(SIZES["hidden_size"], V)
+        patch_transformers_model(plain)
+
+
 def test_logits_and_generation_are_as_before():
     plain = build("qwen3").eval()
     patched = patch_transformers_model(copy.deepcopy(plain))
